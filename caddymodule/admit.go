@@ -1,0 +1,96 @@
+package caddymodule
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// Modes of admission.
+const (
+	admitLoopback = "loopback"
+	admitAnyone   = "anyone"
+)
+
+// admission decides who may call at all (contract.md, 3.1).
+type admission struct {
+	anyone bool
+	hosts  []string // beside the loopback names, lower case, without port
+}
+
+// parseAdmission reads the words of `admit`.
+func parseAdmission(words []string) (admission, error) {
+	if len(words) == 0 {
+		return admission{}, nil
+	}
+	switch words[0] {
+	case admitAnyone:
+		if len(words) > 1 {
+			return admission{}, errors.New("admit anyone: takes nothing more")
+		}
+		return admission{anyone: true}, nil
+	case admitLoopback:
+		a := admission{}
+		for _, host := range words[1:] {
+			if host == "" || strings.ContainsAny(host, "/*{} ") {
+				return admission{}, fmt.Errorf("admit loopback: %q is no host name; expected one such as em.example.com", host)
+			}
+			a.hosts = append(a.hosts, hostname(host))
+		}
+		return a, nil
+	}
+	return admission{}, fmt.Errorf("admit %s: expected `loopback`, with host names after it where wanted, or `anyone`", words[0])
+}
+
+// admits tells whether r may go on. Under `loopback` it says why not: for the
+// log, since the caller is told all conditions at once.
+func (a admission) admits(r *http.Request) (reason string, ok bool) {
+	if a.anyone {
+		return "", true
+	}
+	if !fromHere(r) {
+		return "the connection comes from another machine", false
+	}
+	// A page in a browser on this machine reaches us too, by its own origin or
+	// by a name of its own that resolves to 127.0.0.1.
+	if host := hostname(r.Host); !isLoopbackName(host) && !slices.Contains(a.hosts, host) {
+		return "the Host is not a local name", false
+	}
+	if _, ok := r.Header["Origin"]; ok {
+		return "it has an Origin, as a web page's has", false
+	}
+	for _, site := range r.Header["Sec-Fetch-Site"] {
+		if site != "none" && site != "same-origin" {
+			return "its Sec-Fetch-Site is a web page's", false
+		}
+	}
+	// A proxy or tunnel on this machine would let the world in.
+	for name := range r.Header {
+		switch {
+		case name == "Forwarded", name == "X-Real-Ip", name == "Via", strings.HasPrefix(name, "X-Forwarded-"):
+			return "it came through a proxy, as its header " + name + " says", false
+		}
+	}
+	return "", true
+}
+
+// fromHere tells whether the connection began on this machine.
+func fromHere(r *http.Request) bool {
+	if local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok && strings.HasPrefix(local.Network(), "unix") {
+		return true
+	}
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	return err == nil && peer.Addr().Unmap().IsLoopback()
+}
+
+// hostname is host without its port, in lower case.
+func hostname(host string) string {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	return strings.ToLower(strings.Trim(host, "[]"))
+}

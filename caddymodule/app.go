@@ -1,0 +1,92 @@
+package caddymodule
+
+import (
+	"fmt"
+
+	"github.com/caddyserver/caddy/v2"
+	"go.uber.org/zap"
+)
+
+// App holds the environments that sites refer to by name, and keeps their
+// sessions from one config to the next.
+type App struct {
+	// Control-M Automation APIs by name.
+	Environments map[string]*Environment `json:"environments,omitempty"`
+
+	ctx    caddy.Context
+	logger *zap.Logger
+	live   map[string]*environment // named and inline
+}
+
+// CaddyModule returns the Caddy module information.
+func (App) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "controlm",
+		New: func() caddy.Module { return new(App) },
+	}
+}
+
+// Provision builds the named environments. It reads secrets and touches no
+// network.
+func (a *App) Provision(ctx caddy.Context) error {
+	a.ctx = ctx
+	a.logger = ctx.Logger()
+	a.live = make(map[string]*environment)
+	for name, config := range a.Environments {
+		if config == nil {
+			config = new(Environment)
+		}
+		if _, err := a.add(name, config); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// add builds the environment and keeps it for Start and Cleanup.
+func (a *App) add(name string, config *Environment) (*environment, error) {
+	if err := checkName("environment", name); err != nil {
+		return nil, err
+	}
+	if a.live[name] != nil {
+		return nil, fmt.Errorf("environment %s: there are two of this name; give this one another with `name`, "+
+			"or state it once in the global options and refer to it by name", name)
+	}
+	if err := config.check(); err != nil {
+		return nil, fmt.Errorf("environment %s: %w", name, err)
+	}
+	env, err := newEnvironment(a.ctx, name, config, a.logger)
+	if err != nil {
+		return nil, fmt.Errorf("environment %s: %w", name, err)
+	}
+	a.live[name] = env
+	return env, nil
+}
+
+// Start warns of what an operator should know at every start, and logs in for
+// environments whose idle_timeout is off.
+func (a *App) Start() error {
+	for _, env := range a.live {
+		env.start()
+	}
+	return nil
+}
+
+// Stop does nothing: requests may still be under way, and sessions end with
+// their last user, after Cleanup.
+func (a *App) Stop() error { return nil }
+
+// Cleanup lets go of the sessions; those that no other config holds are
+// logged out once their last request has ended.
+func (a *App) Cleanup() error {
+	for _, env := range a.live {
+		env.close()
+	}
+	return nil
+}
+
+var (
+	_ caddy.App          = (*App)(nil)
+	_ caddy.Provisioner  = (*App)(nil)
+	_ caddy.CleanerUpper = (*App)(nil)
+)

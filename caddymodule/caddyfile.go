@@ -1,0 +1,92 @@
+package caddymodule
+
+import (
+	"maps"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+)
+
+// parseHandler reads the directive, with a named environment:
+//
+//	controlm [<matcher>] <environment> {
+//		account <name>
+//		admit loopback [<host...>] | anyone
+//		replay_buffer <size>
+//		allow_credential_changes
+//	}
+//
+// or with an environment of its own, whose block takes the words of an
+// environment and those of one account as well:
+//
+//	controlm [<matcher>] <endpoint...> {
+//		name <name>
+//		username <user>
+//		password <secret>
+//		api_token <secret>
+//	}
+func parseHandler(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+	h := new(Handler)
+	d := helper.Dispenser
+	d.Next() // the directive's name
+	args := d.RemainingArgs()
+	if len(args) == 0 {
+		return nil, d.Err("controlm: expected the name of an environment, or its endpoint, as in `controlm prod` " +
+			"or `controlm https://em.example.com:8443/automation-api {`")
+	}
+	known := h.words()
+	var repeatable []string
+	inline := strings.Contains(args[0], "://")
+	switch {
+	case inline:
+		h.Inline = &Inline{Environment: Environment{Endpoint: args}}
+		if err := checkURLs(d, "endpoint", args); err != nil {
+			return nil, err
+		}
+		more := environmentWords(&h.Inline.Environment)
+		delete(more, "endpoint") // it stands in the directive's line
+		maps.Copy(known, more)
+		maps.Copy(known, accountWords(&h.Inline.Account))
+		known["name"] = oneText(&h.Inline.Name, "prod")
+		delete(known, "account")
+		repeatable = environmentRepeats
+	case len(args) > 1:
+		return nil, d.Errf("controlm: %d arguments; expected the name of one environment, or endpoints that begin with https://", len(args))
+	default:
+		h.Environment = args[0]
+	}
+	if err := parseBlock(d, "controlm", known, repeatable...); err != nil {
+		return nil, err
+	}
+	if inline {
+		name, config, err := h.Inline.environment()
+		if err == nil {
+			err = config.check()
+		}
+		if err != nil {
+			return nil, d.Errf("environment %s: %w", name, err)
+		}
+	}
+	return h, nil
+}
+
+// words are those of a site.
+func (h *Handler) words() words {
+	return words{
+		"account": oneText(&h.Account, "batch"),
+		"admit": func(d *caddyfile.Dispenser) error {
+			h.Admit = d.RemainingArgs()
+			if len(h.Admit) == 0 {
+				return d.Err("admit: expected `admit loopback`, with host names after it where wanted, or `admit anyone`")
+			}
+			if _, err := parseAdmission(h.Admit); err != nil {
+				return d.WrapErr(err)
+			}
+			return noBlock(d, "admit")
+		},
+		"replay_buffer":            size(&h.ReplayBuffer, "1MiB"),
+		"allow_credential_changes": flag(&h.AllowCredentialChanges),
+	}
+}

@@ -1,0 +1,218 @@
+package caddymodule
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+	"github.com/dustin/go-humanize"
+)
+
+// word parses the line that begins with it; the dispenser stands on it.
+type word func(d *caddyfile.Dispenser) error
+
+// words are all that a block understands.
+type words map[string]word
+
+// parseBlock reads the block that follows. Words that are unknown, or stated
+// twice and not repeatable, are errors that say what was expected.
+func parseBlock(d *caddyfile.Dispenser, block string, known words, repeatable ...string) error {
+	seen := make(map[string]bool)
+	for nesting := d.Nesting(); d.NextBlock(nesting); {
+		name := d.Val()
+		parse, ok := known[name]
+		if !ok {
+			return d.Errf("%s: unknown word %q; expected one of %s", block, name, strings.Join(slices.Sorted(maps.Keys(known)), ", "))
+		}
+		if seen[name] && !slices.Contains(repeatable, name) {
+			return d.Errf("%s: %s is stated twice; expected it once", block, name)
+		}
+		seen[name] = true
+		if err := parse(d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// oneText reads exactly one argument.
+func oneText(into *string, example string) word {
+	return func(d *caddyfile.Dispenser) error {
+		name := d.Val()
+		args := d.RemainingArgs()
+		if len(args) != 1 || args[0] == "" {
+			return d.Errf("%s: %d arguments; expected one, as in `%s %s`", name, len(args), name, example)
+		}
+		*into = args[0]
+		return noBlock(d, name)
+	}
+}
+
+// someTexts reads one argument or more, and adds them.
+func someTexts(into *[]string, example string) word {
+	return func(d *caddyfile.Dispenser) error {
+		name := d.Val()
+		args := d.RemainingArgs()
+		if len(args) == 0 {
+			return d.Errf("%s: no argument; expected one or more, as in `%s %s`", name, name, example)
+		}
+		*into = append(*into, args...)
+		return noBlock(d, name)
+	}
+}
+
+// flag reads a word that takes nothing.
+func flag(into *bool) word {
+	return func(d *caddyfile.Dispenser) error {
+		name := d.Val()
+		if args := d.RemainingArgs(); len(args) > 0 {
+			return d.Errf("%s: takes no argument, found %q", name, args[0])
+		}
+		*into = true
+		return noBlock(d, name)
+	}
+}
+
+func noBlock(d *caddyfile.Dispenser, name string) error {
+	if d.NextBlock(d.Nesting()) {
+		return d.Errf("%s: takes no block", name)
+	}
+	return nil
+}
+
+func duration(into *caddy.Duration, example string) word {
+	return func(d *caddyfile.Dispenser) error {
+		name := d.Val()
+		var text string
+		if err := oneText(&text, example)(d); err != nil {
+			return err
+		}
+		parsed, err := caddy.ParseDuration(text)
+		if err != nil || parsed <= 0 {
+			return d.Errf("%s: %q is not a duration above zero; expected one such as %s", name, text, example)
+		}
+		*into = caddy.Duration(parsed)
+		return nil
+	}
+}
+
+func idleTimeout(into *IdleTimeout) word {
+	return func(d *caddyfile.Dispenser) error {
+		var text string
+		if err := oneText(&text, "30m")(d); err != nil {
+			return err
+		}
+		if text == "off" {
+			*into = idleOff
+			return nil
+		}
+		parsed, err := caddy.ParseDuration(text)
+		if err != nil || parsed <= 0 {
+			return d.Errf("idle_timeout: %q is not a duration above zero; expected one such as %s, or off", text, 30*time.Minute)
+		}
+		*into = IdleTimeout(parsed)
+		return nil
+	}
+}
+
+func size(into **int64, example string) word {
+	return func(d *caddyfile.Dispenser) error {
+		name := d.Val()
+		var text string
+		if err := oneText(&text, example)(d); err != nil {
+			return err
+		}
+		parsed, err := humanize.ParseBytes(text)
+		if err != nil || parsed > maxReplayBuffer {
+			return d.Errf("%s: %q is not a size up to 1GiB; expected one such as %s", name, text, example)
+		}
+		n := int64(parsed) //nolint:gosec // bounded above
+		*into = &n
+		return nil
+	}
+}
+
+// environmentWords are the words of an environment, but for its accounts.
+func environmentWords(e *Environment) words {
+	return words{
+		"endpoint": func(d *caddyfile.Dispenser) error {
+			from := len(e.Endpoint)
+			if err := someTexts(&e.Endpoint, "https://em.example.com:8443/automation-api")(d); err != nil {
+				return err
+			}
+			return checkURLs(d, "endpoint", e.Endpoint[from:])
+		},
+		"tls_ca_file":     oneOrMore(&e.TLSCAFile, "/run/secrets/em-ca.pem"),
+		"tls_server_name": oneText(&e.TLSServerName, "em.example.com"),
+		"tls_client_certificate": func(d *caddyfile.Dispenser) error {
+			args := d.RemainingArgs()
+			if len(args) != 2 {
+				return d.Errf("tls_client_certificate: %d arguments; expected two, as in `tls_client_certificate cert.pem key.pem`", len(args))
+			}
+			e.TLSClientCertificate = &ClientCertificate{Certificate: args[0], Key: args[1]}
+			return noBlock(d, "tls_client_certificate")
+		},
+		"tls_insecure_skip_verify": flag(&e.TLSInsecureSkipVerify),
+		"allow_plain_http":         flag(&e.AllowPlainHTTP),
+		"login_timeout":            duration(&e.LoginTimeout, "15s"),
+		"session_lifetime":         duration(&e.SessionLifetime, "30m"),
+		"renew_before":             duration(&e.RenewBefore, "5m"),
+		"idle_timeout":             idleTimeout(&e.IdleTimeout),
+		"public_url": func(d *caddyfile.Dispenser) error {
+			from := len(e.PublicURL)
+			if err := someTexts(&e.PublicURL, "https://controlm.example.com")(d); err != nil {
+				return err
+			}
+			return checkURLs(d, "public_url", e.PublicURL[from:])
+		},
+		"transport": func(d *caddyfile.Dispenser) error { return parseTransport(d, e) },
+	}
+}
+
+// environmentRepeats are the words of an environment that may stand again.
+var environmentRepeats = []string{"tls_ca_file", "account"}
+
+// oneOrMore adds one or more arguments each time the word stands.
+func oneOrMore(into *[]string, example string) word { return someTexts(into, example) }
+
+func checkURLs(d *caddyfile.Dispenser, name string, texts []string) error {
+	for _, text := range texts {
+		if _, err := checkURL(name, text); err != nil {
+			return d.WrapErr(err)
+		}
+	}
+	return nil
+}
+
+// parseTransport reads `transport http {…}` with the parser of reverse_proxy.
+func parseTransport(d *caddyfile.Dispenser, e *Environment) error {
+	if !d.NextArg() || d.Val() != "http" {
+		return d.Err("transport: expected `transport http {…}`")
+	}
+	unmarshaler, err := caddyfile.UnmarshalModule(d, "http.reverse_proxy.transport.http")
+	if err != nil {
+		return err
+	}
+	t, ok := unmarshaler.(*reverseproxy.HTTPTransport)
+	if !ok {
+		return d.Err("transport: this build's transport http is not Caddy's")
+	}
+	e.Transport = caddyconfig.JSONModuleObject(t, "protocol", "http", nil)
+	if _, err := e.transportConfig(); err != nil {
+		return d.WrapErr(err)
+	}
+	return nil
+}
+
+func accountWords(a *Account) words {
+	return words{
+		"username":  oneText(&a.Username, "{env.CTM_USERNAME}"),
+		"password":  oneText(&a.Password, "{file./run/secrets/ctm_password}"),
+		"api_token": oneText(&a.APIToken, "{file./run/secrets/ctm_api_token}"),
+	}
+}

@@ -1,0 +1,236 @@
+package caddymodule
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/ctmgate/ctmgate/internal/secret"
+)
+
+// check says what is wrong with an environment, by itself: no file is read
+// and no name resolved.
+func (e *Environment) check() error {
+	if len(e.Endpoint) == 0 {
+		return errors.New("endpoint is missing; expected a URL such as https://em.example.com:8443/automation-api")
+	}
+	var base string
+	for i, text := range e.Endpoint {
+		u, err := checkEndpoint(text, e.AllowPlainHTTP)
+		if err != nil {
+			return err
+		}
+		if i == 0 {
+			base = basePath(u)
+		} else if basePath(u) != base {
+			return fmt.Errorf("endpoint %s: all endpoints of an environment share one base path; expected %q, as in the first",
+				text, base)
+		}
+	}
+	for _, text := range e.PublicURL {
+		if _, err := checkURL("public_url", text); err != nil {
+			return err
+		}
+	}
+	if strings.ContainsAny(e.TLSServerName, "{}") {
+		return errors.New("tls_server_name: placeholders are not read here; expected a host name")
+	}
+	if err := e.checkTimes(); err != nil {
+		return err
+	}
+	if _, err := e.transportConfig(); err != nil {
+		return err
+	}
+	return e.checkAccounts()
+}
+
+func (e *Environment) checkTimes() error {
+	for word, d := range map[string]caddy.Duration{
+		"login_timeout": e.LoginTimeout, "session_lifetime": e.SessionLifetime, "renew_before": e.RenewBefore,
+	} {
+		if d < 0 {
+			return fmt.Errorf("%s: expected a duration above zero", word)
+		}
+	}
+	if e.renewBefore() >= e.lifetime() {
+		return fmt.Errorf("renew_before is %s; expected less than session_lifetime, which is %s", e.renewBefore(), e.lifetime())
+	}
+	return nil
+}
+
+func (e *Environment) checkAccounts() error {
+	if len(e.Accounts) == 0 {
+		return errors.New("there is no account; expected one with username and password, or with api_token")
+	}
+	for _, name := range slices.Sorted(maps.Keys(e.Accounts)) {
+		if err := checkName("account", name); err != nil {
+			return err
+		}
+		if err := e.Accounts[name].check(); err != nil {
+			return fmt.Errorf("account %s: %w", name, err)
+		}
+	}
+	if e.DefaultAccount != "" && e.Accounts[e.DefaultAccount] == nil {
+		return fmt.Errorf("default_account %s: there is no such account; expected one of %s", e.DefaultAccount, names(e.Accounts))
+	}
+	return nil
+}
+
+func (a *Account) check() error {
+	if a == nil {
+		a = &Account{}
+	}
+	switch {
+	case a.APIToken != "" && (a.Password != "" || a.Username != ""):
+		return errors.New("it has both kinds of secret; expected username and password, or api_token alone")
+	case a.APIToken != "":
+		return checkSecret("api_token", a.APIToken)
+	case a.Username == "" && a.Password == "":
+		return errors.New("it has no secret; expected username and password, or api_token")
+	case a.Username == "":
+		return errors.New("username is missing beside password")
+	case a.Password == "":
+		return errors.New("password is missing beside username")
+	}
+	if err := checkSecret("username", a.Username); err != nil {
+		return err
+	}
+	return checkSecret("password", a.Password)
+}
+
+func checkSecret(word, text string) error {
+	if _, err := secret.Parse(text); err != nil {
+		return fmt.Errorf("%s: %w", word, err)
+	}
+	return nil
+}
+
+// checkName keeps names fit for URLs of the admin API, labels and log lines.
+func checkName(what, name string) error {
+	if name == "" || len(name) > 128 || strings.ContainsFunc(name, func(r rune) bool {
+		return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:", r)
+	}) {
+		return fmt.Errorf("%s name %q: expected letters, digits, and - _ . :", what, name)
+	}
+	return nil
+}
+
+func names[V any](m map[string]V) string {
+	return strings.Join(slices.Sorted(maps.Keys(m)), ", ")
+}
+
+func checkEndpoint(text string, allowPlainHTTP bool) (*url.URL, error) {
+	u, err := checkURL("endpoint", text)
+	if err != nil {
+		return nil, err
+	}
+	if u.Scheme == "http" && !allowPlainHTTP && !isLoopbackName(u.Hostname()) {
+		return nil, fmt.Errorf("endpoint %s: plain http would send passwords in the clear; "+
+			"expected https, or allow_plain_http beside it", text)
+	}
+	return u, nil
+}
+
+func checkURL(word, text string) (*url.URL, error) {
+	fail := func(why string) (*url.URL, error) {
+		return nil, fmt.Errorf("%s: %s; expected a URL such as https://em.example.com:8443/automation-api", word, why)
+	}
+	u, err := url.Parse(text)
+	switch {
+	case err != nil:
+		// The parser's text repeats the URL, which may hold a password.
+		return fail("it is no URL")
+	case u.User != nil:
+		return fail("it holds a user name or password")
+	case u.Scheme != "http" && u.Scheme != "https":
+		return fail(fmt.Sprintf("%q is no absolute http or https URL", text))
+	case u.Hostname() == "" || strings.ContainsAny(text, "{} \\"):
+		return fail(fmt.Sprintf("%q names no host", text))
+	case u.RawQuery != "" || u.ForceQuery:
+		return fail("it has a query")
+	case strings.Contains(text, "#"):
+		return fail("it has a fragment")
+	case strings.Contains(u.EscapedPath(), "//") || strings.ContainsAny(u.EscapedPath(), ";%"):
+		return fail("its path is not plain")
+	case slices.ContainsFunc(strings.Split(u.Path, "/"), func(s string) bool { return s == "." || s == ".." }):
+		return fail("its path has dot segments")
+	}
+	return u, nil
+}
+
+// basePath is the path of an endpoint without its last slash; "" for none.
+func basePath(u *url.URL) string { return strings.TrimSuffix(u.EscapedPath(), "/") }
+
+// isLoopbackName tells whether host, without a port, can only be this machine.
+func isLoopbackName(host string) bool {
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
+		return true
+	}
+	addr, err := netip.ParseAddr(host)
+	return err == nil && addr.Unmap().IsLoopback()
+}
+
+func (e *Environment) loginTimeout() time.Duration {
+	return orDefault(e.LoginTimeout, defaultLoginTimeout)
+}
+
+func (e *Environment) lifetime() time.Duration {
+	return orDefault(e.SessionLifetime, defaultSessionLifetime)
+}
+
+func (e *Environment) renewBefore() time.Duration {
+	return orDefault(e.RenewBefore, min(defaultRenewBefore, e.lifetime()/6))
+}
+
+// idleTimeout is 0 for "off", as the session wants it.
+func (e *Environment) idleTimeout() time.Duration {
+	if e.IdleTimeout == idleOff {
+		return 0
+	}
+	return orDefault(caddy.Duration(e.IdleTimeout), defaultIdleTimeout)
+}
+
+func orDefault(d caddy.Duration, otherwise time.Duration) time.Duration {
+	if d == 0 {
+		return otherwise
+	}
+	return time.Duration(d)
+}
+
+// transportConfig reads the words of `transport http`.
+func (e *Environment) transportConfig() (*reverseproxy.HTTPTransport, error) {
+	t := new(reverseproxy.HTTPTransport)
+	if len(e.Transport) == 0 {
+		return t, nil
+	}
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(e.Transport, &members); err != nil {
+		return nil, fmt.Errorf("transport: %w", err)
+	}
+	if protocol, ok := members["protocol"]; ok && string(protocol) != `"http"` {
+		return nil, fmt.Errorf("transport %s: expected transport http", protocol)
+	}
+	delete(members, "protocol")
+	if _, ok := members["tls"]; ok {
+		return nil, errors.New("transport http: TLS is not said here; expected tls_ca_file, tls_server_name, " +
+			"tls_client_certificate or tls_insecure_skip_verify beside endpoint")
+	}
+	rest, err := json.Marshal(members)
+	if err != nil {
+		return nil, fmt.Errorf("transport: %w", err)
+	}
+	if err := caddy.StrictUnmarshalJSON(rest, t); err != nil {
+		return nil, fmt.Errorf("transport http: %w", err)
+	}
+	return t, nil
+}

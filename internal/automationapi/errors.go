@@ -1,0 +1,159 @@
+package automationapi
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// Kind says what came of a call that did not succeed.
+type Kind int
+
+const (
+	// Refused: the API said that the username or password is wrong, or the
+	// user locked. Never to be repeated with the same password.
+	Refused Kind = iota + 1
+	// Failed: the API answered, but with an error or not understandably.
+	Failed
+	// TimedOut: no answer within the time that the caller gave.
+	TimedOut
+	// Unreachable: name, connection or TLS.
+	Unreachable
+)
+
+func (k Kind) String() string {
+	switch k {
+	case Refused:
+		return "refused"
+	case Failed:
+		return "failed"
+	case TimedOut:
+		return "timed out"
+	case Unreachable:
+		return "unreachable"
+	}
+	return "unknown"
+}
+
+// Error is a call that did not succeed. Its text holds no credential and
+// nothing of an answer's body.
+type Error struct {
+	Kind   Kind
+	Op     string // what was being done, such as "logging in"
+	Status int    // of the answer; 0 when there was none
+	Reason string // what happened and, where it is known, what to do
+	Err    error  // the cause below, if any
+}
+
+func (e *Error) Error() string {
+	if e.Err != nil && e.Reason == "" {
+		return e.Op + ": " + e.Err.Error()
+	}
+	if e.Err != nil {
+		return e.Op + ": " + e.Reason + ": " + e.Err.Error()
+	}
+	return e.Op + ": " + e.Reason
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// KindOf returns the kind of err, or 0 when it is none of this package's.
+func KindOf(err error) Kind {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.Kind
+	}
+	return 0
+}
+
+// loginError tells a refusal from a failure. 401 is what a wrong password
+// gets and 403 a user without the right to the API; the words are looked at
+// as well, since the API gives 500 for plain mistakes of users
+// (controlm-api.md, section 2).
+func loginError(op string, status int, answer []byte) error {
+	if status == http.StatusUnauthorized || status == http.StatusForbidden || saysRefused(answer) {
+		return &Error{
+			Kind: Refused, Op: op, Status: status,
+			Reason: fmt.Sprintf("the API refused the username or password with status %d", status),
+		}
+	}
+	if status/100 == 3 {
+		return &Error{
+			Kind: Failed, Op: op, Status: status,
+			Reason: fmt.Sprintf("the API answered with a redirect, status %d; is the endpoint right?", status),
+		}
+	}
+	return &Error{Kind: Failed, Op: op, Status: status, Reason: fmt.Sprintf("the API answered with status %d", status)}
+}
+
+func saysRefused(answer []byte) bool {
+	var list struct {
+		Errors []struct {
+			Message string `json:"message"`
+		} `json:"errors"`
+	}
+	if json.Unmarshal(answer, &list) != nil {
+		return false
+	}
+	for _, e := range list.Errors {
+		if strings.Contains(strings.ToLower(e.Message), "incorrect username or password") {
+			return true
+		}
+	}
+	return false
+}
+
+// transportError sorts what net/http returns. The URL that url.Error repeats
+// is dropped: the logger of the caller knows the endpoint.
+func transportError(ctx context.Context, op string, err error) error {
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		err = u.Err
+	}
+	switch {
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return &Error{Kind: TimedOut, Op: op, Reason: "no answer in time", Err: ctx.Err()}
+	case ctx.Err() != nil:
+		return &Error{Kind: Failed, Op: op, Reason: "given up", Err: ctx.Err()}
+	}
+	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() && !IsDial(err) {
+		return &Error{Kind: TimedOut, Op: op, Reason: "no answer in time", Err: err}
+	}
+	return &Error{Kind: Unreachable, Op: op, Reason: Diagnose(err), Err: err}
+}
+
+// IsDial tells whether err came before there was a connection: nothing was sent.
+func IsDial(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && op.Op == "dial"
+}
+
+// Diagnose says in a few words why an endpoint cannot be reached, and what to
+// do where that is known. It returns "" when the error itself says it best.
+func Diagnose(err error) string {
+	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+		return "the endpoint's certificate is not trusted; " +
+			"name the certificate of its CA (or its own, if it is self-signed) with tls_ca_file, or --ca-file of the sidecar"
+	}
+	if _, ok := errors.AsType[x509.HostnameError](err); ok {
+		return "the endpoint's certificate is for another name; give that name with tls_server_name"
+	}
+	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.Expired {
+		return "the endpoint's certificate is out of its dates; renew it, or check this machine's clock"
+	}
+	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
+		return "the endpoint does not speak TLS; is it a plain http address?"
+	}
+	if dns, ok := errors.AsType[*net.DNSError](err); ok && dns.IsNotFound {
+		return "the endpoint's name does not resolve"
+	}
+	if IsDial(err) {
+		return "no connection to the endpoint"
+	}
+	return ""
+}

@@ -1,0 +1,246 @@
+package relay
+
+import (
+	"errors"
+	"io"
+	"sync"
+)
+
+// ErrNotReplayable says that more of a body has been sent than was kept, so it cannot be sent from its start again.
+var ErrNotReplayable = errors.New("replaying the body: more of it was sent than the replay buffer holds")
+
+var (
+	errAttemptOver = errors.New("reading the body: a later attempt has taken over")
+	errBodyClosed  = errors.New("reading the body: it was closed")
+)
+
+// Body is a request body that can be sent again as long as no more than a limit of it was sent. What an attempt reads
+// is kept as it passes; nothing is read before an attempt asks for it, so that the client is never told to go faster
+// than Control-M reads.
+//
+// http.Transport may still read the body of one attempt while the next begins: it answers as soon as there is an
+// answer. Therefore every attempt has a reader of its own, and only that of the newest gets bytes. What an older one
+// was just taking from the source is kept for the newest and not given to the older.
+type Body struct {
+	limit int
+
+	mu       sync.Mutex
+	changed  sync.Cond // reading, newest or an attempt's closed has changed
+	src      io.ReadCloser
+	kept     []byte // the first bytes of the body, or nil when there is nothing to keep them for
+	over     bool   // more was taken than is kept: no further attempt
+	settled  bool   // the newest attempt is the last one
+	closed   bool
+	reading  bool  // an attempt is in src.Read, without the lock
+	srcErr   error // how src ended, told to every attempt after its bytes
+	newest   *attempt
+	attempts int // not yet closed
+}
+
+// NewBody makes a Body of src that keeps at most limit bytes. With a limit of 0, it can be sent again only while
+// nothing of it was read.
+func NewBody(src io.ReadCloser, limit int) *Body {
+	b := &Body{src: src, limit: limit}
+	b.changed.L = &b.mu
+	return b
+}
+
+// Attempt gives a reader for one try at sending the body: what was kept of it, then the rest as it streams in. From
+// then on, earlier readers get an error. The error is ErrNotReplayable when it is too late for another try. Closing
+// the reader does not close the source.
+func (b *Body) Attempt() (io.ReadCloser, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return nil, errBodyClosed
+	}
+	if b.over || b.settled && b.newest != nil {
+		return nil, ErrNotReplayable
+	}
+	a := &attempt{body: b}
+	b.newest = a
+	b.attempts++
+	b.changed.Broadcast() // an older attempt may wait for its turn to read
+	return a, nil
+}
+
+// Settle says that there will be no further attempt: the newest one goes on, and what it has passed need not be kept.
+func (b *Body) Settle() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.settled = true
+	b.letGo()
+}
+
+// Close closes the source and ends all attempts that still want to read from it. The memory is given back when the
+// last attempt has closed as well. Like the body of a server's request, it may wait for a read that is under way.
+func (b *Body) Close() error {
+	b.mu.Lock()
+	if b.closed {
+		b.mu.Unlock()
+		return nil
+	}
+	b.closed = true
+	b.letGo()
+	b.changed.Broadcast()
+	b.mu.Unlock()
+	return b.src.Close()
+}
+
+// letGo gives the kept bytes back once nobody can need them.
+func (b *Body) letGo() {
+	unneeded := b.closed && b.attempts == 0 ||
+		(b.over || b.settled || b.closed) && b.newest != nil && b.newest.at == len(b.kept) && !b.reading
+	if unneeded && b.kept != nil {
+		giveBack(b.kept)
+		b.kept = nil
+		b.over = true
+		if b.newest != nil {
+			b.newest.at = 0
+		}
+	}
+}
+
+// keep remembers bytes just taken from src by an attempt. Past the limit it only keeps what the newest attempt still
+// has to be given because an older one took it.
+func (b *Body) keep(p []byte, forNewest bool) {
+	if len(p) == 0 {
+		return
+	}
+	if b.over || len(b.kept)+len(p) > b.limit {
+		b.over = true
+		if !forNewest {
+			return
+		}
+	}
+	if !forNewest && (b.settled || b.closed) {
+		b.over = true
+		return
+	}
+	b.kept = appendPooled(b.kept, p, b.limit)
+}
+
+// attempt is the reader of one try.
+type attempt struct {
+	body   *Body
+	at     int // how much of body.kept it was given
+	closed bool
+}
+
+// Read gives kept bytes first and then reads from the source, straight into p.
+func (a *attempt) Read(p []byte) (int, error) {
+	b := a.body
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for {
+		if a.closed {
+			return 0, errBodyClosed
+		}
+		if a != b.newest {
+			return 0, errAttemptOver
+		}
+		if a.at < len(b.kept) {
+			n := copy(p, b.kept[a.at:])
+			a.at += n
+			b.letGo()
+			return n, nil
+		}
+		if b.closed {
+			return 0, errBodyClosed
+		}
+		if b.srcErr != nil {
+			return 0, b.srcErr
+		}
+		if len(p) == 0 {
+			return 0, nil
+		}
+		if !b.reading {
+			return a.readSource(p)
+		}
+		b.changed.Wait()
+	}
+}
+
+// readSource is called with the lock, which it lets go while it reads.
+func (a *attempt) readSource(p []byte) (n int, err error) {
+	b := a.body
+	b.reading = true
+	b.mu.Unlock()
+	defer func() { // also when src panics: nobody must wait for ever
+		b.reading = false
+		b.changed.Broadcast()
+		b.letGo()
+	}()
+	func() {
+		defer b.mu.Lock()
+		n, err = b.src.Read(p)
+	}()
+	if err != nil {
+		b.srcErr = err
+	}
+	mine := a == b.newest
+	b.keep(p[:n], !mine)
+	if !mine {
+		return 0, errAttemptOver
+	}
+	a.at = len(b.kept)
+	return n, err
+}
+
+// Close says that this attempt reads no more. It does not wait for a read that is under way.
+func (a *attempt) Close() error {
+	b := a.body
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if a.closed {
+		return nil
+	}
+	a.closed = true
+	b.attempts--
+	b.changed.Broadcast()
+	b.letGo()
+	return nil
+}
+
+// Kept bytes start with firstKept of room, which holds nearly every JSON request, and double. Buffers beyond
+// mostPooled are left to the garbage collector, so that a burst of uploads does not stay in the pool.
+const (
+	firstKept  = 4 << 10
+	mostPooled = 1 << 20
+)
+
+var keptPool sync.Pool
+
+// appendPooled appends p to kept, in a buffer from the pool or in a new one of up to limit bytes (more only if what
+// has to be kept is more).
+func appendPooled(kept, p []byte, limit int) []byte {
+	need := len(kept) + len(p)
+	if need <= cap(kept) {
+		return append(kept, p...)
+	}
+	if kept == nil {
+		if pooled, ok := keptPool.Get().(*[]byte); ok {
+			if need <= cap(*pooled) {
+				return append((*pooled)[:0], p...)
+			}
+			keptPool.Put(pooled)
+		}
+	}
+	room := max(firstKept, 2*cap(kept))
+	for room < need {
+		room *= 2
+	}
+	room = max(min(room, limit), need)
+	grown := append(make([]byte, 0, room), kept...)
+	if kept != nil {
+		giveBack(kept)
+	}
+	return append(grown, p...)
+}
+
+func giveBack(kept []byte) {
+	if c := cap(kept); firstKept <= c && c <= mostPooled {
+		kept = kept[:0]
+		keptPool.Put(&kept)
+	}
+}

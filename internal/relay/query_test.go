@@ -1,0 +1,84 @@
+package relay
+
+import (
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestStripQueryRemovesTokensAndNothingElse(t *testing.T) {
+	for raw, want := range map[string]string{
+		"":                              "",
+		"token=x":                       "",
+		"token":                         "",
+		"a=1&token=x":                   "a=1",
+		"token=x&a=1":                   "a=1",
+		"a=1&TOKEN=x&b=2":               "a=1&b=2",
+		"a=1&to%6ben=x&b=2":             "a=1&b=2",
+		"a=1&%54%4F%4B%45%4E&b=2":       "a=1&b=2",
+		"a=1;token=x&b=2":               "a=1&b=2",
+		"a=1&token=x;b=2":               "a=1&b=2",
+		"a=1;token=x;b=2":               "a=1;b=2",
+		"a=1;token=x&token=y;b=2":       "a=1&b=2",
+		"&&token=1&&":                   "&&&",
+		"a=token=1&tokens=2&ttoken=3":   "a=token=1&tokens=2&ttoken=3",
+		"a=1&token%=x&tok%zzen=y&%74":   "a=1&token%=x&tok%zzen=y&%74",
+		"jobname=a%2A&limit=5&a=1;c=%z": "jobname=a%2A&limit=5&a=1;c=%z",
+		"+token=1&token+=2&token%00=3":  "+token=1&token+=2&token%00=3",
+		"a%26token=1&b%3Btoken=2":       "a%26token=1&b%3Btoken=2",
+		"to\u212aen=x&a":                "a",
+	} {
+		if got := StripQuery(raw); got != want {
+			t.Errorf("StripQuery(%q) = %q, want %q", raw, got, want)
+		}
+		if HasToken(raw) != (raw != want) {
+			t.Errorf("HasToken(%q) = %v", raw, HasToken(raw))
+		}
+	}
+}
+
+func TestStripQueryDoesNotAllocateWithoutAToken(t *testing.T) {
+	raw := "limit=5&jobname=a%2A&%74okens=1&status=Ended%20OK"
+	if n := testing.AllocsPerRun(100, func() { _ = StripQuery(raw) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+// nameIsToken is written unlike the code it judges.
+func nameIsToken(param string) bool {
+	name, _, _ := strings.Cut(param, "=")
+	decoded, err := url.PathUnescape(name) // PathUnescape: a plus is not a letter of the name
+	return err == nil && strings.EqualFold(decoded, "token")
+}
+
+func pieces(raw, at string) []string {
+	return strings.FieldsFunc(raw, func(r rune) bool { return strings.ContainsRune(at, r) })
+}
+
+func FuzzStripQuery(f *testing.F) {
+	for _, seed := range []string{"", "a=1&token=x", "a;token=1&b", "to%6Ben", "&&;token&;", "%", "token%3", "a=1;c=3&%zz"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, raw string) {
+		got := StripQuery(raw)
+		for _, at := range []string{"&", ";", "&;"} {
+			if left := pieces(got, at); slices.ContainsFunc(left, nameIsToken) {
+				t.Fatalf("%q became %q, split at %q a token is left", raw, got, at)
+			}
+		}
+		want := slices.DeleteFunc(pieces(raw, "&;"), nameIsToken)
+		if left := pieces(got, "&;"); !slices.Equal(left, want) {
+			t.Fatalf("%q became %q: %q, want %q", raw, got, left, want)
+		}
+		if !HasToken(raw) && got != raw {
+			t.Fatalf("%q became %q without a token", raw, got)
+		}
+		if HasToken(got) {
+			t.Fatalf("%q became %q, which has a token", raw, got)
+		}
+		if StripQuery(got) != got {
+			t.Fatalf("%q is not stable", got)
+		}
+	})
+}

@@ -1,0 +1,204 @@
+package secret
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"time"
+)
+
+// interval is the time between two looks at a file. Two looks that agree
+// publish a change, so that it is in force within two intervals.
+const interval = time.Second
+
+// Event tells the owner of a source what happened to its file.
+type Event struct {
+	Path string
+	// Err is nil when a new value is in force, or the file is readable again;
+	// else it says why the last good value is kept.
+	Err error
+	// Changed is set when a new value is in force.
+	Changed bool
+}
+
+// file is one watched path, shared by every source that names it.
+type file struct {
+	path string
+
+	mu        sync.Mutex
+	sources   map[*Source]func(Event)
+	info      os.FileInfo // of the last content that was settled
+	published *held
+	pending   *Value // seen once, waiting for a second look
+	troubled  string // the trouble that was last reported
+}
+
+// watcher is the one goroutine of the process that looks at secret files. It
+// runs while there is something to watch.
+var watcher struct {
+	mu    sync.Mutex
+	files map[string]*file
+	stop  chan struct{}
+	done  chan struct{}
+}
+
+func watch(path string, src *Source, report func(Event)) (*file, error) {
+	watcher.mu.Lock()
+	defer watcher.mu.Unlock()
+	f, known := watcher.files[path]
+	if !known {
+		f = &file{path: path, sources: make(map[*Source]func(Event))}
+		value, info, err := read(path)
+		if err != nil {
+			return nil, err
+		}
+		f.info, f.published = info, &held{value: value, version: 1}
+	}
+	f.mu.Lock()
+	f.sources[src] = report
+	src.now.Store(f.published)
+	f.mu.Unlock()
+	if known {
+		// A reload must start from what lies there now, not from what the
+		// previous config last saw.
+		f.recheck()
+		return f, nil
+	}
+	if watcher.files == nil {
+		watcher.files = make(map[string]*file)
+	}
+	watcher.files[path] = f
+	if watcher.stop == nil {
+		watcher.stop, watcher.done = make(chan struct{}), make(chan struct{})
+		go run(watcher.stop, watcher.done)
+	}
+	return f, nil
+}
+
+// unwatch takes a source off its file, and ends the watcher with the last one.
+func (f *file) unwatch(src *Source) {
+	watcher.mu.Lock()
+	f.mu.Lock()
+	delete(f.sources, src)
+	left := len(f.sources)
+	f.mu.Unlock()
+	if left == 0 {
+		delete(watcher.files, f.path)
+	}
+	var done chan struct{}
+	if len(watcher.files) == 0 && watcher.stop != nil {
+		close(watcher.stop)
+		done = watcher.done
+		watcher.stop, watcher.done = nil, nil
+	}
+	watcher.mu.Unlock()
+	if done != nil {
+		<-done
+	}
+}
+
+func run(stop, done chan struct{}) {
+	defer close(done)
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-stop:
+			return
+		case <-tick.C:
+		}
+		watcher.mu.Lock()
+		files := make([]*file, 0, len(watcher.files))
+		for _, f := range watcher.files {
+			files = append(files, f)
+		}
+		watcher.mu.Unlock()
+		for _, f := range files {
+			f.look(false)
+		}
+	}
+}
+
+func (f *file) recheck() { f.look(true) }
+
+// look compares the file with what is published. Sure takes new content at
+// once; otherwise two looks must agree, since a writer may be half way.
+func (f *file) look(sure bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.pending == nil && f.troubled == "" && !sure {
+		info, err := os.Stat(f.path)
+		if err == nil && os.SameFile(info, f.info) && info.ModTime().Equal(f.info.ModTime()) && info.Size() == f.info.Size() {
+			return
+		}
+	}
+	value, info, err := read(f.path)
+	switch {
+	case err != nil:
+		f.pending = nil
+		if err.Error() != f.troubled {
+			f.troubled = err.Error()
+			f.tell(Event{Path: f.path, Err: err})
+		}
+	case value.Equal(f.published.value):
+		f.settle(info, false)
+	case sure || (f.pending != nil && f.pending.Equal(value)):
+		f.published = &held{value: value, version: f.published.version + 1}
+		for src := range f.sources {
+			src.now.Store(f.published)
+		}
+		f.settle(info, true)
+	default:
+		f.pending = &value
+	}
+}
+
+func (f *file) settle(info os.FileInfo, changed bool) {
+	recovered := f.troubled != ""
+	f.info, f.pending, f.troubled = info, nil, ""
+	if changed || recovered {
+		f.tell(Event{Path: f.path, Changed: changed})
+	}
+}
+
+func (f *file) tell(e Event) {
+	for _, report := range f.sources {
+		if report != nil {
+			report(e)
+		}
+	}
+}
+
+// read returns the content of a secret file without its trailing newlines.
+// Errors never hold content.
+func read(path string) (Value, os.FileInfo, error) {
+	r, err := os.Open(path) //nolint:gosec // the operator names the path
+	if err != nil {
+		return Value{}, nil, fmt.Errorf("reading secret: %w", err)
+	}
+	defer r.Close()
+	info, err := r.Stat()
+	if err != nil {
+		return Value{}, nil, fmt.Errorf("reading secret: %w", err)
+	}
+	if info.IsDir() {
+		return Value{}, nil, fmt.Errorf("reading secret: %s is a folder, expected a file", path)
+	}
+	content, err := io.ReadAll(io.LimitReader(r, maxBytes+1))
+	if err != nil {
+		return Value{}, nil, fmt.Errorf("reading secret: %w", err)
+	}
+	if len(content) > maxBytes {
+		return Value{}, nil, fmt.Errorf("reading secret: %s is larger than %d KiB, expected a password or a token", path, maxBytes>>10)
+	}
+	text := strings.TrimRight(string(content), "\r\n")
+	if text == "" {
+		return Value{}, nil, fmt.Errorf("reading secret: %s: %w", path, errEmpty)
+	}
+	return New(text), info, nil
+}
+
+var errEmpty = errors.New("the file is empty")

@@ -1,0 +1,136 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/ctmgate/ctmgate/internal/secret"
+)
+
+// obtain joins or starts the one flight that brings a usable token. The
+// flight outlives the caller that started it.
+func (s *Session) obtain(ctx context.Context) error {
+	select {
+	case r := <-s.flights.DoChan("", s.fly):
+		return r.Err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// fly is the flight: look again, log in, swap.
+func (s *Session) fly() (any, error) {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil, ErrClosed
+	}
+	s.flying++
+	s.work.Add(1)
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		s.flying--
+		s.mu.Unlock()
+		poke(s.quiet)
+		s.work.Done()
+	}()
+
+	if g := s.current.Load(); g.stateAt(s.now()) == Fresh && g.version == s.passwordVersion() {
+		return nil, nil
+	}
+	if err := s.mayLogIn(); err != nil {
+		return nil, err
+	}
+	err := s.logIn()
+	if err != nil && s.Issuer.Refused(err) {
+		// The password may have been changed where it is kept, and upstream,
+		// since it was last read: then the newer one has an attempt of its own.
+		before := s.passwordVersion()
+		s.Password.Recheck()
+		if s.passwordVersion() != before {
+			err = s.logIn()
+		}
+	}
+	return nil, err
+}
+
+// errBudget is the cause of a pause after too many rejections.
+var errBudget = errors.New("upstream keeps rejecting new tokens")
+
+// mayLogIn says why a login must not be tried now, or nil.
+func (s *Session) mayLogIn() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if wait := time.Until(s.pausedUntil); wait > 0 {
+		return &PausedError{RetryAfter: wait, Err: s.pauseCause}
+	}
+	if !s.rejected {
+		return nil
+	}
+	r := s.budget.Reserve()
+	if wait := r.Delay(); wait > 0 {
+		r.Cancel()
+		s.pausedUntil, s.pauseCause = time.Now().Add(wait), errBudget
+		return &PausedError{RetryAfter: wait, Err: errBudget}
+	}
+	return nil
+}
+
+// logIn makes one attempt with the current password, unless that password is
+// known to be refused.
+func (s *Session) logIn() error {
+	password, version := s.Password.Current()
+	if until, refused := s.Refusals.refused(s.Key, password); refused {
+		return &RefusedError{Until: until}
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, s.LoginTimeout)
+	defer cancel()
+	born := s.now()
+	login, err := s.Issuer.LogIn(ctx, password)
+	took := s.now().mono - born.mono
+	if err != nil {
+		return s.noteFailure(password, err, took)
+	}
+	g := newGrant(login, version, born, s.Lifetime, s.RenewBefore)
+	s.mu.Lock()
+	s.failures, s.pausedUntil, s.pauseCause, s.rejected = 0, time.Time{}, nil, false
+	s.grants[g] = struct{}{}
+	s.mu.Unlock()
+	s.Refusals.forget(s.Key, password)
+	s.retire(s.current.Swap(g))
+	s.keep()
+	poke(s.wake)
+	s.Observe(Event{Kind: LoggedIn, Took: took, Number: g.number, Version: login.Version})
+	return nil
+}
+
+func (s *Session) noteFailure(password secret.Value, err error, took time.Duration) error {
+	if s.Issuer.Refused(err) {
+		until := s.Refusals.add(s.Key, password)
+		s.Observe(Event{Kind: LoginRefused, Took: took, Err: err, Until: until})
+		return &RefusedError{Until: until, Err: err}
+	}
+	if s.ctx.Err() != nil {
+		return ErrClosed
+	}
+	s.mu.Lock()
+	s.failures++
+	wait := backoff(s.failures)
+	s.pausedUntil, s.pauseCause = time.Now().Add(wait), err
+	s.mu.Unlock()
+	s.Observe(Event{Kind: LoginFailed, Took: took, Err: err, Until: time.Now().Add(wait)})
+	return &FailedError{RetryAfter: wait, Err: err}
+}
+
+// backoff grows from 1 s to 60 s, up to a quarter of it jitter.
+func backoff(failures int) time.Duration {
+	const first, last = time.Second, 48 * time.Second
+	wait := last
+	if failures < 7 { // 2^6 s is past the last step already
+		wait = min(first<<(failures-1), last)
+	}
+	return wait + rand.N(wait/4)
+}

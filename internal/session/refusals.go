@@ -1,0 +1,75 @@
+package session
+
+import (
+	"sync"
+	"time"
+
+	"github.com/ctmgate/ctmgate/internal/secret"
+	"github.com/ctmgate/ctmgate/internal/ttlmap"
+)
+
+// A refused password is not tried again for coolDown, doubling with each
+// refusal up to coolDownMost: often enough to come back by itself after a
+// user was unlocked, seldom enough to lock nobody.
+const (
+	coolDown     = 15 * time.Minute
+	coolDownMost = 4 * time.Hour
+	// refusalMemory is how long the number of refusals is remembered.
+	refusalMemory = 24 * time.Hour
+	refusalsMost  = 10_000
+)
+
+type refusal struct {
+	until time.Time
+	count int
+}
+
+// Refusals remembers, for the whole process and over reloads, which passwords
+// were refused. It holds fingerprints only.
+type Refusals struct {
+	mu   sync.Mutex // makes add atomic
+	seen *ttlmap.Map[refusal]
+}
+
+// NewRefusals returns an empty memory.
+func NewRefusals() *Refusals {
+	return &Refusals{seen: ttlmap.New[refusal](refusalsMost)}
+}
+
+func (r *Refusals) refused(key string, password secret.Value) (until time.Time, refused bool) {
+	seen, _, ok := r.seen.Get(secret.Fingerprint(key, password.Reveal()))
+	return seen.until, ok && time.Now().Before(seen.until)
+}
+
+func (r *Refusals) add(key string, password secret.Value) (until time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	id := secret.Fingerprint(key, password.Reveal())
+	seen, _, _ := r.seen.Get(id)
+	pause := min(coolDown<<min(seen.count, 8), coolDownMost)
+	seen = refusal{until: time.Now().Add(pause), count: seen.count + 1}
+	r.seen.Set(id, seen, pause+refusalMemory)
+	return seen.until
+}
+
+func (r *Refusals) forget(key string, password secret.Value) {
+	r.seen.Delete(secret.Fingerprint(key, password.Reveal()))
+}
+
+// rights remembers which operations ended in 401 with a new token as well:
+// there the account lacks a right, and a login would not help.
+type rights struct{ seen *ttlmap.Map[struct{}] }
+
+const (
+	rightsMemory = 10 * time.Minute
+	rightsMost   = 1_000
+)
+
+func newRights() *rights { return &rights{ttlmap.New[struct{}](rightsMost)} }
+
+func (r *rights) lacks(operation string) bool {
+	_, _, ok := r.seen.Get(operation)
+	return ok
+}
+
+func (r *rights) note(operation string) { r.seen.Set(operation, struct{}{}, rightsMemory) }

@@ -1,0 +1,326 @@
+// Package session keeps a valid token in hand for one account at one
+// endpoint: it logs in when somebody first needs a token, renews in the
+// background, notices rejections, and logs out what nobody uses any more. It
+// knows neither HTTP nor Caddy.
+package session
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+	"golang.org/x/time/rate"
+
+	"github.com/ctmgate/ctmgate/internal/secret"
+)
+
+// Issuer opens and ends sessions of one account at one endpoint.
+type Issuer interface {
+	// LogIn opens a session with password. It honours ctx, which has a
+	// deadline, and may be called again while sessions that it opened live.
+	LogIn(ctx context.Context, password secret.Value) (Login, error)
+	// LogOut ends the session of token. Whatever it returns, the token is not
+	// used again.
+	LogOut(ctx context.Context, token secret.Value) error
+	// Refused tells whether err, from LogIn, means that the password must not
+	// be tried again.
+	Refused(err error) bool
+}
+
+// Login is what a successful login gives.
+type Login struct {
+	Token   secret.Value
+	Version string // of the API, for clients that ask
+}
+
+// Password yields the account's current password. Current does no I/O; its
+// version changes when the password does.
+type Password interface {
+	Current() (secret.Value, uint64)
+	// Recheck looks at once whether there is a newer password.
+	Recheck()
+}
+
+// Config is what a session needs. Issuer, Password and Refusals are required.
+type Config struct {
+	Issuer   Issuer
+	Password Password
+	// Key names endpoint and user for Refusals, so that two accounts with the
+	// same user and password at one endpoint count as one.
+	Key      string
+	Refusals *Refusals
+	// Lifetime of a token, from before its login was sent.
+	Lifetime time.Duration
+	// RenewBefore is how long before its end a token is due.
+	RenewBefore time.Duration
+	// IdleTimeout ends a session unused for so long; 0 keeps it for ever.
+	IdleTimeout time.Duration
+	// LoginTimeout bounds a login, however long its callers would wait.
+	LoginTimeout time.Duration
+	// Observe hears of everything that happens; nil is allowed. It must
+	// return quickly.
+	Observe func(Event)
+}
+
+// logoutTimeout bounds a log-out; a session that is not logged out by then
+// ends by itself within its lifetime.
+const logoutTimeout = 5 * time.Second
+
+// Logins caused by rejections draw on one budget: 1 in 2 s, with a burst of 2
+// (contract.md, 3.7).
+const (
+	rejectionEvery = 2 * time.Second
+	rejectionBurst = 2
+)
+
+// Session is the account's login at one endpoint. All methods are safe for
+// concurrent use.
+type Session struct {
+	Config
+	started time.Time // monotonic ages count from here
+	current atomic.Pointer[grant]
+	lastUse atomic.Int64 // a time.Duration since started
+	flights singleflight.Group
+	rights  *rights
+	budget  *rate.Limiter
+
+	ctx    context.Context // ends when the session is closed for good
+	cancel context.CancelFunc
+	wake   chan struct{}  // tells the keeper to look again
+	quiet  chan struct{}  // tells Close that something ended
+	work   sync.WaitGroup // flights, log-outs and the keeper
+
+	mu          sync.Mutex
+	grants      map[*grant]struct{} // not yet logged out
+	flying      int
+	keeping     bool
+	draining    bool
+	closed      bool
+	failures    int
+	pausedUntil time.Time
+	pauseCause  error
+	rejected    bool // the next login is caused by a rejection
+}
+
+// New returns a session that has not logged in.
+func New(c Config) *Session {
+	if c.Observe == nil {
+		c.Observe = func(Event) {}
+	}
+	s := &Session{
+		Config:  c,
+		started: time.Now(),
+		rights:  newRights(),
+		budget:  rate.NewLimiter(rate.Every(rejectionEvery), rejectionBurst),
+		wake:    make(chan struct{}, 1),
+		quiet:   make(chan struct{}, 1),
+		grants:  make(map[*grant]struct{}),
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s
+}
+
+// Warm logs in without waiting for a first call, and keeps trying in the
+// background: for accounts that are to be kept warm.
+func (s *Session) Warm() {
+	s.keep()
+	poke(s.wake)
+}
+
+// Take returns a token to send. It waits for a login only when there is no
+// usable token, and no longer than ctx. The caller releases the Use when the
+// request that carries the token has ended.
+func (s *Session) Take(ctx context.Context) (Use, error) {
+	for {
+		now := s.now()
+		s.lastUse.Store(int64(now.mono))
+		g := s.current.Load()
+		switch g.stateAt(now) {
+		case Fresh, Due:
+			if g.version != s.passwordVersion() || g.stateAt(now) == Due {
+				poke(s.wake)
+			}
+		case Urgent:
+			// A failed renewal costs nothing while the old token lives.
+			if err := s.obtain(ctx); err != nil && (ctx.Err() != nil || g.stateAt(s.now()) == Dead) {
+				return Use{}, err
+			}
+			g = s.current.Load()
+		case Dead:
+			if err := s.obtain(ctx); err != nil {
+				return Use{}, err
+			}
+			g = s.current.Load()
+		}
+		// Between the look and the hold, g may have been replaced, rejected or
+		// ended; each time round needs another login's worth of bad luck.
+		if g.stateAt(s.now()) != Dead && g.hold() {
+			return Use{Token: g.token, g: g, sent: s.now().mono}, nil
+		}
+		if err := ctx.Err(); err != nil {
+			return Use{}, err
+		}
+	}
+}
+
+// Release ends u: the request that carried its token is over.
+func (s *Session) Release(u Use) {
+	s.lastUse.Store(int64(s.now().mono))
+	s.letGo(u.g)
+}
+
+// Accepted tells that upstream took the token of u.
+func (s *Session) Accepted(u Use) {
+	for {
+		last := u.g.accepted.Load()
+		if last >= int64(u.sent) || u.g.accepted.CompareAndSwap(last, int64(u.sent)) {
+			return
+		}
+	}
+}
+
+// Reject tells that upstream did not take the token of u for operation.
+// Certain means that upstream named the token as the cause; a bare 401 may be
+// about rights. It returns whether a second try with another token is worth
+// it (contract.md, 3.7).
+func (s *Session) Reject(u Use, operation string, certain bool) bool {
+	if s.current.Load() != u.g {
+		return true // another request was first; the next token differs
+	}
+	if !certain && (s.now().mono-u.g.born.mono < rejectionEvery ||
+		u.g.accepted.Load() > int64(u.sent) || s.rights.lacks(operation)) {
+		return false
+	}
+	if s.current.CompareAndSwap(u.g, nil) {
+		s.mu.Lock()
+		s.rejected = true
+		s.mu.Unlock()
+		s.Observe(Event{Kind: TokenRejected, Number: u.g.number})
+		s.retire(u.g)
+	}
+	return true
+}
+
+// Replayed tells how the second try of operation ended. Another 401 is about
+// rights: it is remembered, so that it does not cost a login each time.
+func (s *Session) Replayed(operation string, unauthorized bool) {
+	if unauthorized {
+		s.rights.note(operation)
+	}
+}
+
+// Drain begins the end: nothing is renewed any more, and tokens are logged
+// out as soon as nobody uses them. Requests that are still on their way can
+// take tokens as before.
+func (s *Session) Drain() {
+	s.mu.Lock()
+	s.draining = true
+	s.mu.Unlock()
+	poke(s.wake) // ends the keeper
+	if g := s.current.Load(); g != nil && g.holds.Load() == 1 {
+		s.end(g)
+	}
+}
+
+// Close drains, waits until every token is logged out or ctx ends, then logs
+// out what is still used and stops. When it returns, no goroutine of the
+// session is left; that is at most logoutTimeout after ctx.
+func (s *Session) Close(ctx context.Context) {
+	s.Drain()
+	for !s.isQuiet() && ctx.Err() == nil {
+		select {
+		case <-s.quiet:
+		case <-ctx.Done():
+		}
+	}
+	s.current.Store(nil)
+	s.mu.Lock()
+	left := slices.Collect(maps.Keys(s.grants))
+	s.mu.Unlock()
+	for _, g := range left {
+		s.logOut(g)
+	}
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.cancel()
+	s.work.Wait()
+}
+
+func (s *Session) isQuiet() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.grants) == 0 && s.flying == 0
+}
+
+// end takes g out of use; its last user logs it out.
+func (s *Session) end(g *grant) {
+	if s.current.CompareAndSwap(g, nil) {
+		s.retire(g)
+	}
+}
+
+// retire gives up the session's own hold on g.
+func (s *Session) retire(g *grant) {
+	if g != nil && g.retired.CompareAndSwap(false, true) {
+		s.letGo(g)
+	}
+}
+
+// letGo gives up one hold on g, and logs it out if that was the last.
+func (s *Session) letGo(g *grant) {
+	switch g.holds.Add(-1) {
+	case 0:
+		s.logOut(g)
+	case 1:
+		if s.isDraining() {
+			s.end(g)
+		}
+	}
+}
+
+// logOut ends g upstream, once, in the background.
+func (s *Session) logOut(g *grant) {
+	s.mu.Lock()
+	_, known := s.grants[g]
+	delete(s.grants, g)
+	ask := known && !s.closed && g.stateAt(s.now()) != Dead
+	if ask {
+		s.work.Add(1)
+	}
+	s.mu.Unlock()
+	poke(s.quiet)
+	if !ask {
+		return
+	}
+	go func() {
+		defer s.work.Done()
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), logoutTimeout)
+		defer cancel()
+		err := s.Issuer.LogOut(ctx, g.token)
+		s.Observe(Event{Kind: LoggedOut, Err: err, Number: g.number})
+	}()
+}
+
+func (s *Session) isDraining() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.draining
+}
+
+func (s *Session) passwordVersion() uint64 {
+	_, version := s.Password.Current()
+	return version
+}
+
+// poke leaves a note in a channel of one place, unless there is one.
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,123 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ctmgate/ctmgate/internal/secret"
+)
+
+// Source gives tokens to requests: a Session, or a standing API token.
+type Source interface {
+	// Take returns a token to send; every Use is released once.
+	Take(ctx context.Context) (Use, error)
+	Release(u Use)
+	// Accepted, Reject and Replayed tell what upstream made of a token.
+	Accepted(u Use)
+	Reject(u Use, operation string, certain bool) (again bool)
+	Replayed(operation string, unauthorized bool)
+}
+
+// Use is one request's hold on a token.
+type Use struct {
+	Token   secret.Value
+	g       *grant
+	version uint64
+	sent    time.Duration
+}
+
+// Standing is the source of an account with an API token: it never logs in.
+type Standing struct{ Secret Password }
+
+// Take returns the API token as it is now.
+func (s Standing) Take(context.Context) (Use, error) {
+	token, version := s.Secret.Current()
+	return Use{Token: token, version: version}, nil
+}
+
+// Release does nothing: an API token needs no end.
+func (Standing) Release(Use) {}
+
+// Accepted does nothing.
+func (Standing) Accepted(Use) {}
+
+// Reject tells whether the API token has changed since u, where it is kept.
+func (s Standing) Reject(u Use, _ string, _ bool) bool {
+	if _, version := s.Secret.Current(); version != u.version {
+		return true
+	}
+	s.Secret.Recheck()
+	_, version := s.Secret.Current()
+	return version != u.version
+}
+
+// Replayed does nothing.
+func (Standing) Replayed(string, bool) {}
+
+var (
+	_ Source = (*Session)(nil)
+	_ Source = Standing{}
+)
+
+// ErrClosed is what a session gives that has ended with its config.
+var ErrClosed = errors.New("the session has ended with its config")
+
+// RefusedError means that the password is wrong or the user locked, now or
+// when it was last tried.
+type RefusedError struct {
+	Until time.Time // no login with this password before
+	Err   error     // of the attempt itself; nil when none was made
+}
+
+func (e *RefusedError) Error() string {
+	if e.Err != nil {
+		return e.Err.Error()
+	}
+	return fmt.Sprintf("logging in: not tried, since this password was refused; next attempt at %s, or when it changes",
+		e.Until.UTC().Format(time.RFC3339))
+}
+
+func (e *RefusedError) Unwrap() error { return e.Err }
+
+// FailedError means that the login just made could not be had.
+type FailedError struct {
+	RetryAfter time.Duration
+	Err        error
+}
+
+func (e *FailedError) Error() string { return e.Err.Error() }
+func (e *FailedError) Unwrap() error { return e.Err }
+
+// PausedError means that no login was made, since the last ones failed.
+type PausedError struct {
+	RetryAfter time.Duration
+	Err        error // why
+}
+
+func (e *PausedError) Error() string {
+	return fmt.Sprintf("logging in: paused for %s after: %v", e.RetryAfter.Round(time.Millisecond), e.Err)
+}
+
+// Kind of an Event.
+type Kind int
+
+// What a session tells its observer.
+const (
+	LoggedIn Kind = iota + 1
+	LoginRefused
+	LoginFailed
+	TokenRejected
+	LoggedOut
+)
+
+// Event is something that happened to a session. It holds no secret.
+type Event struct {
+	Kind    Kind
+	Number  uint64        // of the login that it is about
+	Took    time.Duration // of a login
+	Version string        // of the API
+	Until   time.Time     // no attempt before
+	Err     error
+}
