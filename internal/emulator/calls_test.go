@@ -1,13 +1,10 @@
 package emulator
 
 import (
-	"fmt"
-	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/synctest"
-	"time"
 )
 
 func TestOperationsAnswerAsDocumented(t *testing.T) {
@@ -242,96 +239,6 @@ func TestAnswersPrintTheURLThatTheClientUsed(t *testing.T) {
 	}
 }
 
-func TestJobsMoveOnWithTheClock(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		e := New(Options{APITokens: []APIToken{{Name: "t", Value: "v", User: "emuser"}}})
-		call := func(method, path, body string) (int, string) {
-			r := httptest.NewRequest(method, "/automation-api"+path, strings.NewReader(body))
-			r.Header.Set("X-Api-Key", "v")
-			w := httptest.NewRecorder()
-			e.ServeHTTP(w, r)
-			return w.Code, w.Body.String()
-		}
-		last := e.plant.lastJob
-		id := func(n int) string { return fmt.Sprintf("workbench:%05d", last+n) }
-		state := func(n int) string {
-			e.plant.mu.Lock()
-			defer e.plant.mu.Unlock()
-			return e.plant.byID[id(n)].state(time.Now())
-		}
-		expect := func(when string, states ...string) {
-			t.Helper()
-			for i, want := range states {
-				if got := state(i + 1); got != want {
-					t.Errorf("%s: job %d is %s, want %s", when, i+1, got, want)
-				}
-			}
-		}
-		act := func(n int, action string, status int) {
-			t.Helper()
-			if got, body := call("POST", "/run/job/"+id(n)+"/"+action, ""); got != status {
-				t.Errorf("%s: %d %s", action, got, body)
-			}
-		}
-		order := func(folder, extra string) {
-			t.Helper()
-			if got, body := call("POST", "/run/order", `{"ctm":"ctmtest","folder":"`+folder+`"`+extra+`}`); got != http.StatusOK {
-				t.Fatalf("order: %d %s", got, body)
-			}
-		}
-		pass := func(d time.Duration) { time.Sleep(d) } // the bubble's clock
-
-		call("POST", "/run/order", `{"ctm":"ctmprod","folder":"MonthEnd"}`) // 1, 2 (fails), 3
-		expect("at once", stateWaiting, stateWaiting, stateWaiting)
-		if got, body := call("GET", "/run/job/"+id(1)+"/output", ""); got != 500 || !strings.Contains(body, wordsOutput) {
-			t.Errorf("output before the start: %d", got)
-		}
-		pass(waitTime)
-		expect("after a second", stateExecuting, stateWaiting, stateWaiting)
-		pass(runTime)
-		expect("after three", stateOK, stateWaiting, stateWaiting)
-		pass(time.Hour)
-		expect("in the end", stateOK, stateNotOK, stateWaiting)
-		act(2, "rerun", 200)
-		expect("after the rerun", stateOK, stateExecuting, stateWaiting)
-		pass(runTime + waitTime)
-		expect("repaired", stateOK, stateOK, stateExecuting)
-		act(3, "kill", 200)
-		expect("killed", stateOK, stateOK, stateNotOK)
-		act(3, "setToOk", 200)
-		act(3, "setToOk", 400)
-		expect("set to OK", stateOK, stateOK, stateOK)
-
-		last = e.plant.lastJob
-		order("SmokeTest", `,"hold":"true"`)
-		pass(time.Hour)
-		expect("held", stateWaiting)
-		act(1, "hold", 400)
-		act(1, "free", 200)
-		act(1, "free", 400)
-		expect("freed", stateExecuting)
-		act(1, "delete", 400)
-		pass(runTime)
-		act(1, "delete", 200)
-		act(1, "undelete", 200)
-		act(1, "undelete", 400)
-
-		last = e.plant.lastJob
-		order("NeedsConfirmation", "")
-		pass(time.Hour)
-		expect("not confirmed", stateUser)
-		act(1, "confirm", 200)
-		act(1, "confirm", 400)
-		expect("confirmed", stateExecuting)
-
-		last = e.plant.lastJob
-		order("SmokeTest", "")
-		act(1, "runNow", 200)
-		expect("run now", stateExecuting)
-		act(1, "runNow", 400)
-	})
-}
-
 func TestReportsGetReadyAndAreLarge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := New(Options{APITokens: []APIToken{{Name: "t", Value: "v", User: "emuser"}}})
@@ -345,7 +252,7 @@ func TestReportsGetReadyAndAreLarge(t *testing.T) {
 		if got := call("POST", "/reporting/report", `{"name":"Active"}`).Body.String(); !strings.Contains(got, `"status" : "RUNNING"`) || strings.Contains(got, "reportURL") {
 			t.Errorf("at once: %s", got)
 		}
-		time.Sleep(reportTime) // the bubble's clock
+		pass(reportTime)
 		if got := call("GET", "/reporting/status/report-00001", "").Body.String(); !strings.Contains(got, "/reporting/download?reportId=report-00001") {
 			t.Errorf("later: %s", got)
 		}
@@ -357,28 +264,4 @@ func TestReportsGetReadyAndAreLarge(t *testing.T) {
 			t.Errorf("in one call: %s", got)
 		}
 	})
-}
-
-func TestOldJobsAndRunsAreForgotten(t *testing.T) {
-	now := time.Now()
-	p := newPlant(now)
-	f := p.find("ctmprod", "NightlyBilling")
-	for range maxRuns + maxRuns/10 {
-		p.order(p.newRun(), f, "", false, now)
-	}
-	if len(p.jobs) > maxJobs || len(p.byID) != len(p.jobs) || len(p.runOrder) > maxRuns || len(p.runs) > maxRuns {
-		t.Errorf("%d jobs, %d by ID, %d runs, %d by ID", len(p.jobs), len(p.byID), len(p.runOrder), len(p.runs))
-	}
-}
-
-func TestPatternsMatch(t *testing.T) {
-	for in, want := range map[[2]string]bool{
-		{"", "anything"}: true, {"*", "x"}: true, {"*", ""}: true, {"a*c", "abbc"}: true, {"a*c", "abb"}: false,
-		{"a?c", "abc"}: true, {"a?c", "ac"}: false, {"abc", "ABC"}: false, {"x,a*", "abc"}: true, {"*b*b*", "abab"}: true,
-		{strings.Repeat("*a", 200), strings.Repeat("a", 199) + "b"}: false,
-	} {
-		if got := matchesAny(in[0], in[1]); got != want {
-			t.Errorf("%q on %q: %v", in[0], in[1], got)
-		}
-	}
 }

@@ -165,3 +165,7 @@ func upload(t *testing.T, field, file, content string) (body, header string) {
 	}
 	return b.String(), "Content-Type: " + w.FormDataContentType()
 }
+
+// pass lets the clock of a synctest bubble move on. It takes no real time, and is
+// of no use outside a bubble.
+func pass(d time.Duration) { <-time.After(d) }

@@ -33,7 +33,7 @@ type Server struct {
 // certificate of ca, or plain http when ca is nil. The certificate names
 // localhost, the loopback addresses, the host of addr and this machine.
 func (e *Emulator) Listen(addr string, ca *CA) (*Server, error) {
-	ln, err := net.Listen("tcp", addr) //nolint:noctx // opening a listener does not block
+	ln, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("listening: %w", err)
 	}

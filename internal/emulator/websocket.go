@@ -3,7 +3,7 @@ package emulator
 import (
 	"bufio"
 	"context"
-	"crypto/sha1" //nolint:gosec // RFC 6455 asks for it; nothing is kept secret by it
+	"crypto/sha1"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
@@ -33,6 +33,7 @@ const (
 
 	maxSocketMessage  = 64 << 10
 	socketWriteLimit  = 10 * time.Second // a client that reads nothing is given up
+	socketLinger      = 2 * time.Second  // for the client to take note of a close
 	socketMagicSuffix = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 )
 
@@ -59,7 +60,7 @@ func (c *call) alertStream() answer {
 	defer context.AfterFunc(c.r.Context(), func() { _ = conn.Close() })()
 	c.w.wrote = true
 	c.report(http.StatusSwitchingProtocols)
-	sum := sha1.Sum([]byte(h.Get("Sec-WebSocket-Key") + socketMagicSuffix)) //nolint:gosec // as above
+	sum := sha1.Sum([]byte(h.Get("Sec-WebSocket-Key") + socketMagicSuffix))
 	s := &socket{conn: conn, in: buffered.Reader}
 	_ = conn.SetDeadline(time.Time{}) // the server's own deadlines end with the handshake
 	_, err = fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"+
@@ -111,7 +112,7 @@ func (s *socket) serve() {
 	for {
 		f, err := s.receive(maxSocketMessage - len(whole))
 		if reason := socketError(0); errors.As(err, &reason) {
-			_ = s.send(opClose, binary.BigEndian.AppendUint16(nil, uint16(reason)))
+			s.complain(reason)
 			return
 		}
 		if err != nil {
@@ -136,13 +137,24 @@ func (s *socket) serve() {
 			}
 		}
 		if reason := socketError(0); errors.As(err, &reason) {
-			_ = s.send(opClose, binary.BigEndian.AppendUint16(nil, uint16(reason)))
+			s.complain(reason)
 			return
 		}
 		if err != nil {
 			return
 		}
 	}
+}
+
+// complain closes with a reason. What the client is still sending is read and
+// dropped for a moment: closing over unread bytes resets the connection, and the
+// reason would be lost with it.
+func (s *socket) complain(reason socketError) {
+	if s.send(opClose, binary.BigEndian.AppendUint16(nil, uint16(reason))) != nil {
+		return
+	}
+	_ = s.conn.SetReadDeadline(time.Now().Add(socketLinger))
+	_, _ = io.Copy(io.Discard, io.LimitReader(s.in, 1<<20))
 }
 
 func (s *socket) reply(message []byte) error {
