@@ -18,11 +18,15 @@ var (
 	errEmpty     = &MalformedError{"empty segment"}
 	errDots      = &MalformedError{"dot segment"}
 	errLayers    = &MalformedError{"escapes of escapes"}
+	errLong      = &MalformedError{"too many bytes"}
 )
 
 // mostLayers bounds how often a path is decoded. Twice is what a careless chain of servers does; nobody encodes four
 // times in good faith, and each layer costs a pass over the path.
 const mostLayers = 4
+
+// mostBytes bounds what is read in many ways. It is twice what servlet containers take for all headers together.
+const mostBytes = 16 << 10
 
 // judge tells whether a path is well-formed, see Read.
 func judge(path string) error {
@@ -31,6 +35,9 @@ func judge(path string) error {
 	}
 	if path[0] != '/' {
 		return errRelative
+	}
+	if len(path) > mostBytes {
+		return errLong
 	}
 	escapes := false
 	for i := 0; i < len(path); i++ {

@@ -9,7 +9,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"strings"
+	"sync/atomic"
+	"unicode/utf8"
 
 	"github.com/ctmgate/ctmgate/internal/secret"
 )
@@ -55,6 +58,10 @@ type Login struct {
 // to do: only Refused concerns the credentials.
 func (c *Client) LogIn(ctx context.Context, username string, password secret.Value) (Login, error) {
 	const op = "logging in"
+	// JSON would carry another password than this one, and the API refuse it.
+	if !utf8.ValidString(username) || !utf8.ValidString(password.Reveal()) {
+		return Login{}, &Error{Kind: Failed, Op: op, Reason: "the username or password is not UTF-8, which the API needs"}
+	}
 	body, err := json.Marshal(map[string]string{"username": username, "password": password.Reveal()})
 	if err != nil {
 		return Login{}, &Error{Kind: Failed, Op: op, Reason: "the username or password cannot be written as JSON"}
@@ -63,7 +70,7 @@ func (c *Client) LogIn(ctx context.Context, username string, password secret.Val
 	if err != nil {
 		return Login{}, err
 	}
-	if status == http.StatusOK {
+	if status == http.StatusOK && !saysRefused(answer) {
 		return parseLogin(answer)
 	}
 	return Login{}, loginError(op, status, answer)
@@ -85,6 +92,8 @@ func (c *Client) LogOut(ctx context.Context, token secret.Value) error {
 }
 
 func (c *Client) post(ctx context.Context, op, path string, body []byte, header http.Header) (int, []byte, error) {
+	var told atomic.Bool // from here on the endpoint may have heard the secret, and may repeat it
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { told.Store(true) }})
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+path, bytes.NewReader(body))
 	if err != nil {
 		return 0, nil, &Error{Kind: Failed, Op: op, Reason: "the endpoint is not a usable URL"}
@@ -99,12 +108,15 @@ func (c *Client) post(ctx context.Context, op, path string, body []byte, header 
 	}
 	res, err := c.http.Do(req)
 	if err != nil {
-		return 0, nil, transportError(ctx, op, err)
+		return 0, nil, transportError(ctx, op, err, told.Load())
 	}
 	defer res.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(res.Body, maxBody+1))
+	if refuses(res.StatusCode) && (err != nil || len(answer) > maxBody) {
+		return res.StatusCode, nil, nil // the status says it, whatever became of the body
+	}
 	if err != nil {
-		return 0, nil, transportError(ctx, op, err)
+		return 0, nil, transportError(ctx, op, err, true)
 	}
 	if len(answer) > maxBody {
 		return 0, nil, &Error{

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -77,7 +78,7 @@ func KindOf(err error) Kind {
 // as well, since the API gives 500 for plain mistakes of users
 // (controlm-api.md, section 2).
 func loginError(op string, status int, answer []byte) error {
-	if status == http.StatusUnauthorized || status == http.StatusForbidden || saysRefused(answer) {
+	if refuses(status) || saysRefused(answer) {
 		return &Error{
 			Kind: Refused, Op: op, Status: status,
 			Reason: fmt.Sprintf("the API refused the username or password with status %d", status),
@@ -90,6 +91,10 @@ func loginError(op string, status int, answer []byte) error {
 		}
 	}
 	return &Error{Kind: Failed, Op: op, Status: status, Reason: fmt.Sprintf("the API answered with status %d", status)}
+}
+
+func refuses(status int) bool {
+	return status == http.StatusUnauthorized || status == http.StatusForbidden
 }
 
 func saysRefused(answer []byte) bool {
@@ -110,8 +115,9 @@ func saysRefused(answer []byte) bool {
 }
 
 // transportError sorts what net/http returns. The URL that url.Error repeats
-// is dropped: the logger of the caller knows the endpoint.
-func transportError(ctx context.Context, op string, err error) error {
+// is dropped: the logger of the caller knows the endpoint. Once the endpoint
+// was told a secret, so is every text that may quote its answer.
+func transportError(ctx context.Context, op string, err error, told bool) error {
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		err = u.Err
 	}
@@ -121,10 +127,31 @@ func transportError(ctx context.Context, op string, err error) error {
 	case ctx.Err() != nil:
 		return &Error{Kind: Failed, Op: op, Reason: "given up", Err: ctx.Err()}
 	}
-	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() && !IsDial(err) {
+	timeout, ok := errors.AsType[net.Error](err)
+	late := ok && timeout.Timeout() && !IsDial(err)
+	if told {
+		if err = unquoting(err); err == nil && !late {
+			return &Error{Kind: Failed, Op: op, Reason: "the answer is not HTTP; is the endpoint right?"}
+		}
+	}
+	if late {
 		return &Error{Kind: TimedOut, Op: op, Reason: "no answer in time", Err: err}
 	}
 	return &Error{Kind: Unreachable, Op: op, Reason: Diagnose(err), Err: err}
+}
+
+// unquoting returns the cause of err that quotes no answer, if there is one:
+// net/http repeats what it could not read.
+func unquoting(err error) error {
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		return op
+	}
+	for _, end := range []error{io.ErrUnexpectedEOF, io.EOF} {
+		if errors.Is(err, end) {
+			return end
+		}
+	}
+	return nil
 }
 
 // IsDial tells whether err came before there was a connection: nothing was sent.
@@ -146,7 +173,9 @@ func Diagnose(err error) string {
 	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.Expired {
 		return "the endpoint's certificate is out of its dates; renew it, or check this machine's clock"
 	}
-	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
+	// net/http puts the second in place of the first when it sees an answer in
+	// plain http.
+	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok || errors.Is(err, http.ErrSchemeMismatch) {
 		return "the endpoint does not speak TLS; is it a plain http address?"
 	}
 	if dns, ok := errors.AsType[*net.DNSError](err); ok && dns.IsNotFound {

@@ -129,9 +129,11 @@ type Source struct {
 }
 
 // Open reads the secret for the first time. A file is watched until Close;
-// report hears of every later change and trouble, from the watcher's
-// goroutine, and may be nil. A variable or a file that is missing or empty is
-// an error that names it.
+// report hears of every later change and trouble, mostly from the watcher's
+// goroutine; it must return quickly, must not open, recheck or close a source,
+// and may be nil. A variable or a file that is missing or empty is an error
+// that names it; a file that another source of this process has read keeps its
+// last good value, and report hears why.
 func (s Spec) Open(report func(Event)) (*Source, error) {
 	src := &Source{Spec: s}
 	switch s.Kind {

@@ -33,7 +33,7 @@ type file struct {
 	info      os.FileInfo // of the last content that was settled
 	published *held
 	pending   *Value // seen once, waiting for a second look
-	troubled  string // the trouble that was last reported
+	troubled  error  // the trouble that was last reported
 }
 
 // watcher is the one goroutine of the process that looks at secret files. It
@@ -57,14 +57,20 @@ func watch(path string, src *Source, report func(Event)) (*file, error) {
 		}
 		f.info, f.published = info, &held{value: value, version: 1}
 	}
-	f.mu.Lock()
-	f.sources[src] = report
-	src.now.Store(f.published)
-	f.mu.Unlock()
 	if known {
 		// A reload must start from what lies there now, not from what the
 		// previous config last saw.
 		f.recheck()
+	}
+	f.mu.Lock()
+	f.sources[src] = report
+	src.now.Store(f.published)
+	if f.troubled != nil && report != nil {
+		// The others have been told; the new config has to know as well.
+		report(Event{Path: path, Err: f.troubled})
+	}
+	f.mu.Unlock()
+	if known {
 		return f, nil
 	}
 	if watcher.files == nil {
@@ -129,7 +135,7 @@ func (f *file) recheck() { f.look(true) }
 func (f *file) look(sure bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.pending == nil && f.troubled == "" && !sure {
+	if f.pending == nil && f.troubled == nil && !sure {
 		info, err := os.Stat(f.path)
 		if err == nil && os.SameFile(info, f.info) && info.ModTime().Equal(f.info.ModTime()) && info.Size() == f.info.Size() {
 			return
@@ -139,8 +145,8 @@ func (f *file) look(sure bool) {
 	switch {
 	case err != nil:
 		f.pending = nil
-		if err.Error() != f.troubled {
-			f.troubled = err.Error()
+		if f.troubled == nil || err.Error() != f.troubled.Error() {
+			f.troubled = err
 			f.tell(Event{Path: f.path, Err: err})
 		}
 	case value.Equal(f.published.value):
@@ -157,8 +163,8 @@ func (f *file) look(sure bool) {
 }
 
 func (f *file) settle(info os.FileInfo, changed bool) {
-	recovered := f.troubled != ""
-	f.info, f.pending, f.troubled = info, nil, ""
+	recovered := f.troubled != nil
+	f.info, f.pending, f.troubled = info, nil, nil
 	if changed || recovered {
 		f.tell(Event{Path: f.path, Changed: changed})
 	}

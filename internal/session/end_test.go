@@ -2,9 +2,12 @@ package session
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
+	mrand "math/rand/v2"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -318,4 +321,58 @@ func TestErrorsSayWhatHappenedAndWhatComesNext(t *testing.T) {
 			t.Errorf("%T: %q with cause %v, want %q with cause %v", row.err, row.err, errors.Unwrap(row.err), row.words, row.cause)
 		}
 	}
+}
+
+// TestEverythingAtOnce lets callers, rejections, failures and password changes
+// meet, and drains in the middle of it; newRig proves that every session which
+// was opened has ended once.
+func TestEverythingAtOnce(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRig(t, func(c *Config) { c.Lifetime, c.RenewBefore, c.IdleTimeout = 6*time.Second, time.Second, 2*time.Second })
+		r.issuer.script(func(_ context.Context, n int, _ string) error {
+			<-time.After(50 * time.Millisecond)
+			if n%7 == 0 {
+				return errDown
+			}
+			return nil
+		})
+		var wg sync.WaitGroup
+		var given atomic.Int64
+		for i := range 20 {
+			wg.Go(func() {
+				for end := time.Now().Add(time.Minute); time.Now().Before(end); {
+					<-time.After(mrand.N(400 * time.Millisecond))
+					u, err := r.Take(t.Context())
+					if err != nil {
+						_, failed := errors.AsType[*FailedError](err)
+						_, paused := errors.AsType[*PausedError](err)
+						if !failed && !paused {
+							t.Errorf("got error %T %v", err, err)
+						}
+						continue
+					}
+					given.Add(1)
+					if r.issuer.loggedOut(u.Token.Reveal()) || r.issuer.age(u.Token.Reveal()) >= r.Lifetime {
+						t.Errorf("got %s, which has ended", u.Token.Reveal())
+					}
+					<-time.After(mrand.N(100 * time.Millisecond))
+					switch mrand.N(200) {
+					case 0:
+						r.Reject(u, "op", i%2 == 0)
+					case 1:
+						r.password.change(rand.Text())
+					default:
+						r.Accepted(u)
+					}
+					r.Release(u)
+				}
+			})
+		}
+		pass(50 * time.Second)
+		r.Drain()
+		wg.Wait()
+		if n := given.Load(); n < 1000 {
+			t.Errorf("only %d Takes of some 5,000 succeeded", n)
+		}
+	})
 }

@@ -31,6 +31,7 @@ func (s *Session) fly() (any, error) {
 	s.work.Add(1)
 	s.mu.Unlock()
 	defer func() {
+		s.endUnused() // those who asked for it may have left
 		s.mu.Lock()
 		s.flying--
 		s.mu.Unlock()
@@ -44,14 +45,13 @@ func (s *Session) fly() (any, error) {
 	if err := s.mayLogIn(); err != nil {
 		return nil, err
 	}
-	err := s.logIn()
-	if err != nil && s.Issuer.Refused(err) {
+	tried, err := s.logIn()
+	if refused, ok := errors.AsType[*RefusedError](err); ok && refused.Err != nil {
 		// The password may have been changed where it is kept, and upstream,
 		// since it was last read: then the newer one has an attempt of its own.
-		before := s.passwordVersion()
 		s.Password.Recheck()
-		if s.passwordVersion() != before {
-			err = s.logIn()
+		if s.passwordVersion() != tried {
+			_, err = s.logIn()
 		}
 	}
 	return nil, err
@@ -80,11 +80,11 @@ func (s *Session) mayLogIn() error {
 }
 
 // logIn makes one attempt with the current password, unless that password is
-// known to be refused.
-func (s *Session) logIn() error {
+// known to be refused. It returns the version of that password.
+func (s *Session) logIn() (version uint64, err error) {
 	password, version := s.Password.Current()
 	if until, refused := s.Refusals.refused(s.Key, password); refused {
-		return &RefusedError{Until: until}
+		return version, &RefusedError{Until: until}
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, s.LoginTimeout)
 	defer cancel()
@@ -92,19 +92,25 @@ func (s *Session) logIn() error {
 	login, err := s.Issuer.LogIn(ctx, password)
 	took := s.now().mono - born.mono
 	if err != nil {
-		return s.noteFailure(password, err, took)
+		return version, s.noteFailure(password, err, took)
 	}
 	g := newGrant(login, version, born, s.Lifetime, s.RenewBefore)
 	s.mu.Lock()
+	if s.closed { // and what Close could not see, it could not log out
+		s.mu.Unlock()
+		s.askLogOut(g)
+		return version, ErrClosed
+	}
 	s.failures, s.pausedUntil, s.pauseCause, s.rejected = 0, time.Time{}, nil, false
 	s.grants[g] = struct{}{}
+	old := s.current.Swap(g)
 	s.mu.Unlock()
 	s.Refusals.forget(s.Key, password)
-	s.retire(s.current.Swap(g))
+	s.retire(old)
 	s.keep()
 	poke(s.wake)
 	s.Observe(Event{Kind: LoggedIn, Took: took, Number: g.number, Version: login.Version})
-	return nil
+	return version, nil
 }
 
 func (s *Session) noteFailure(password secret.Value, err error, took time.Duration) error {

@@ -46,7 +46,11 @@ func next(v view) plan {
 	if left := v.dead - v.age; after >= left && !warm {
 		p = plan{end, left}
 	}
-	if left := v.idleLimit - v.idle; !warm && !v.used && left <= p.after {
+	switch left := v.idleLimit - v.idle; {
+	case warm:
+	case v.used && v.idleLimit <= p.after:
+		p = plan{wait, v.idleLimit} // look again: nobody wakes the keeper when the last use ends
+	case !v.used && left <= p.after:
 		p = plan{end, left}
 	}
 	return plan{p.do, max(p.after, 0)}

@@ -102,7 +102,8 @@ func TestWhatTheKeeperDoesNext(t *testing.T) {
 		"idle before it is due: end":                       {with(living(0), func(v *view) { v.idleLimit = 10 * m }), plan{end, 10 * m}},
 		"idle: end":                                        {with(living(12*m), func(v *view) { v.idle, v.idleLimit = 11*m, 10*m }), plan{end, 0}},
 		"idle and due: end":                                {with(living(26*m), func(v *view) { v.idle = 30 * m }), plan{end, 0}},
-		"idle but in use: renew when due":                  {with(living(12*m), func(v *view) { v.idle, v.idleLimit, v.used = 11*m, 10*m, true }), plan{renew, 13 * m}},
+		"idle but in use: renew when due":                  {with(living(12*m), func(v *view) { v.idle, v.idleLimit, v.used = 11*m, 10*m, true }), plan{wait, 10 * m}},
+		"idle but in use, and due sooner: renew":           {with(living(20*m), func(v *view) { v.idle, v.idleLimit, v.used = 11*m, 10*m, true }), plan{renew, 5 * m}},
 		"warm is never idle":                               {with(living(12*m), func(v *view) { v.idle, v.idleLimit = 99*m, 0 }), plan{renew, 13 * m}},
 	} {
 		if got := next(row.v); got != row.want {
@@ -192,15 +193,17 @@ func TestALongUseKeepsItsSession(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newRig(t, func(c *Config) { c.IdleTimeout = 5 * time.Minute })
 		socket := r.take(t)
-		pass(24 * time.Minute)
-		if r.issuer.loggedOut("token-1") {
-			t.Fatal("a session in use was logged out as idle")
-		}
+		pass(12 * time.Minute)
 		r.Release(socket)
-		pass(5 * time.Minute)
+		pass(5*time.Minute - 1)
+		if r.issuer.loggedOut("token-1") {
+			t.Fatal("a session that was in use was logged out before it was idle")
+		}
+		pass(1)
 		if !r.issuer.loggedOut("token-1") {
 			t.Error("not logged out once it was idle")
 		}
+		r.wantLogins(t, 1)
 	})
 }
 

@@ -46,6 +46,9 @@ func (r *Refusals) add(key string, password secret.Value) (until time.Time) {
 	defer r.mu.Unlock()
 	id := secret.Fingerprint(key, password.Reveal())
 	seen, _, _ := r.seen.Get(id)
+	if time.Now().Before(seen.until) {
+		return seen.until // two sessions were on their way at once: one refusal
+	}
 	pause := min(coolDown<<min(seen.count, 8), coolDownMost)
 	seen = refusal{until: time.Now().Add(pause), count: seen.count + 1}
 	r.seen.Set(id, seen, pause+refusalMemory)
@@ -73,3 +76,5 @@ func (r *rights) lacks(operation string) bool {
 }
 
 func (r *rights) note(operation string) { r.seen.Set(operation, struct{}{}, rightsMemory) }
+
+func (r *rights) forget(operation string) { r.seen.Delete(operation) }

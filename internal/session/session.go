@@ -97,6 +97,7 @@ type Session struct {
 	mu          sync.Mutex
 	grants      map[*grant]struct{} // not yet logged out
 	flying      int
+	waiting     int // Takes
 	keeping     bool
 	draining    bool
 	closed      bool
@@ -135,30 +136,30 @@ func (s *Session) Warm() {
 // usable token, and no longer than ctx. The caller releases the Use when the
 // request that carries the token has ended.
 func (s *Session) Take(ctx context.Context) (Use, error) {
+	now := s.now()
+	s.lastUse.Store(int64(now.mono))
+	g := s.current.Load()
+	if state := g.stateAt(now); state == Fresh || state == Due {
+		if state == Due || g.version != s.passwordVersion() {
+			poke(s.wake)
+		}
+		if g.hold() {
+			return Use{Token: g.token, g: g, sent: now.mono}, nil
+		}
+	}
+	s.await(1)
+	defer s.await(-1)
 	for {
-		now := s.now()
-		s.lastUse.Store(int64(now.mono))
+		err := s.obtain(ctx)
 		g := s.current.Load()
-		switch g.stateAt(now) {
-		case Fresh, Due:
-			if g.version != s.passwordVersion() || g.stateAt(now) == Due {
-				poke(s.wake)
-			}
-		case Urgent:
-			// A failed renewal costs nothing while the old token lives.
-			if err := s.obtain(ctx); err != nil && (ctx.Err() != nil || g.stateAt(s.now()) == Dead) {
-				return Use{}, err
-			}
-			g = s.current.Load()
-		case Dead:
-			if err := s.obtain(ctx); err != nil {
-				return Use{}, err
-			}
-			g = s.current.Load()
+		usable := g.stateAt(s.now()) != Dead
+		// A failed renewal costs nothing while the old token lives.
+		if err != nil && (ctx.Err() != nil || !usable) {
+			return Use{}, err
 		}
 		// Between the look and the hold, g may have been replaced, rejected or
 		// ended; each time round needs another login's worth of bad luck.
-		if g.stateAt(s.now()) != Dead && g.hold() {
+		if usable && g.hold() {
 			return Use{Token: g.token, g: g, sent: s.now().mono}, nil
 		}
 		if err := ctx.Err(); err != nil {
@@ -201,15 +202,19 @@ func (s *Session) Reject(u Use, operation string, certain bool) bool {
 		s.mu.Unlock()
 		s.Observe(Event{Kind: TokenRejected, Number: u.g.number})
 		s.retire(u.g)
+		poke(s.wake) // a warm session does not wait for a next call
 	}
 	return true
 }
 
 // Replayed tells how the second try of operation ended. Another 401 is about
-// rights: it is remembered, so that it does not cost a login each time.
+// rights: it is remembered, so that it does not cost a login each time, until
+// a second try ends otherwise.
 func (s *Session) Replayed(operation string, unauthorized bool) {
 	if unauthorized {
 		s.rights.note(operation)
+	} else {
+		s.rights.forget(operation)
 	}
 }
 
@@ -221,9 +226,7 @@ func (s *Session) Drain() {
 	s.draining = true
 	s.mu.Unlock()
 	poke(s.wake) // ends the keeper
-	if g := s.current.Load(); g != nil && g.holds.Load() == 1 {
-		s.end(g)
-	}
+	s.endUnused()
 }
 
 // Close drains, waits until every token is logged out or ctx ends, then logs
@@ -237,16 +240,15 @@ func (s *Session) Close(ctx context.Context) {
 		case <-ctx.Done():
 		}
 	}
-	s.current.Store(nil)
+	poke(s.quiet) // for another Close
 	s.mu.Lock()
+	s.closed = true
+	s.current.Store(nil)
 	left := slices.Collect(maps.Keys(s.grants))
 	s.mu.Unlock()
 	for _, g := range left {
 		s.logOut(g)
 	}
-	s.mu.Lock()
-	s.closed = true
-	s.mu.Unlock()
 	s.cancel()
 	s.work.Wait()
 }
@@ -255,6 +257,27 @@ func (s *Session) isQuiet() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.grants) == 0 && s.flying == 0
+}
+
+// await counts a Take that waits for a token, from before it asks for one
+// until it holds it or gives up.
+func (s *Session) await(n int) {
+	s.mu.Lock()
+	s.waiting += n
+	s.mu.Unlock()
+	if n < 0 {
+		s.endUnused()
+	}
+}
+
+// endUnused ends a draining session's token that nobody uses or waits for.
+func (s *Session) endUnused() {
+	s.mu.Lock()
+	over := s.draining && s.waiting == 0
+	s.mu.Unlock()
+	if g := s.current.Load(); over && g != nil && g.holds.Load() == 1 {
+		s.end(g)
+	}
 }
 
 // end takes g out of use; its last user logs it out.
@@ -277,9 +300,7 @@ func (s *Session) letGo(g *grant) {
 	case 0:
 		s.logOut(g)
 	case 1:
-		if s.isDraining() {
-			s.end(g)
-		}
+		s.endUnused()
 	}
 }
 
@@ -288,22 +309,18 @@ func (s *Session) logOut(g *grant) {
 	s.mu.Lock()
 	_, known := s.grants[g]
 	delete(s.grants, g)
-	ask := known && !s.closed && g.stateAt(s.now()) != Dead
-	if ask {
-		s.work.Add(1)
+	if known && g.stateAt(s.now()) != Dead {
+		s.work.Go(func() { s.askLogOut(g) })
 	}
 	s.mu.Unlock()
 	poke(s.quiet)
-	if !ask {
-		return
-	}
-	go func() {
-		defer s.work.Done()
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), logoutTimeout)
-		defer cancel()
-		err := s.Issuer.LogOut(ctx, g.token)
-		s.Observe(Event{Kind: LoggedOut, Err: err, Number: g.number})
-	}()
+}
+
+func (s *Session) askLogOut(g *grant) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), logoutTimeout)
+	defer cancel()
+	err := s.Issuer.LogOut(ctx, g.token)
+	s.Observe(Event{Kind: LoggedOut, Err: err, Number: g.number})
 }
 
 func (s *Session) isDraining() bool {

@@ -1,0 +1,116 @@
+package access
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/ctmgate/ctmgate/internal/apipath"
+)
+
+// Warnings says which lines of the client's rules cannot have been meant as they stand, one text each: they match
+// nothing, or what they allow is refused all the same.
+func (c *Client) Warnings() []string {
+	var warnings []string
+	for _, rules := range [][]Rule{c.Rules.denies, c.Rules.allows} {
+		for i := range rules {
+			rule := &rules[i]
+			why, never := rule.NeverMatches()
+			if !never && !rule.deny {
+				why, never = c.neverAllowed(rule)
+			}
+			if never {
+				warnings = append(warnings, fmt.Sprintf("client %q: %s: %s", c.Name, rule.line, why))
+			}
+		}
+	}
+	return warnings
+}
+
+// NeverMatches tells why a path of the rule can match no request that would reach the rule: the API has no such path,
+// or no such method there, as far as this version knows. It is for a warning at load, not for an error: a newer API
+// may have more.
+func (r Rule) NeverMatches() (why string, yes bool) {
+	for i := range r.paths {
+		p := &r.paths[i]
+		switch {
+		case p.isOwn():
+			return p.text + ": the gateway answers it itself, before any rule", true
+		case !apipath.Offers("", p.segments, p.below, !r.deny):
+			return p.text + ": the API has no such path, as far as this version knows", true
+		case r.methods != nil && !slices.ContainsFunc(r.methods, func(method string) bool {
+			return apipath.Offers(method, p.segments, p.below, !r.deny)
+		}):
+			return fmt.Sprintf("%s: the API has no %s there, as far as this version knows", p.text, strings.Join(r.methods, ",")), true
+		}
+	}
+	return "", false
+}
+
+// isOwn tells whether the pattern is the login or the logout and nothing else.
+func (p *pattern) isOwn() bool {
+	example, ok := p.example("GET")
+	return ok && !p.below && (example.IsLogin() || example.IsLogout())
+}
+
+// neverAllowed looks for paths whose allow comes to nothing.
+func (c *Client) neverAllowed(rule *Rule) (why string, yes bool) {
+	for i := range rule.paths {
+		p := &rule.paths[i]
+		for j := range c.Rules.denies {
+			if c.Rules.denies[j].covers(rule, p) {
+				return fmt.Sprintf("%s: %s beats it", p.text, c.Rules.denies[j].line), true
+			}
+		}
+		if !c.AllowCredentialChanges && p.isProtected(rule.methods) {
+			return p.text + ": protected, so refused without allow_credential_changes", true
+		}
+	}
+	return "", false
+}
+
+// isProtected tells whether all that the pattern matches is protected. One example stands for all, since what is
+// protected hangs on words and never on a name in their midst.
+func (p *pattern) isProtected(of []string) bool {
+	if of == nil {
+		of = methods
+	}
+	return !slices.ContainsFunc(of, func(method string) bool {
+		example, ok := p.example(method)
+		return !ok || !example.Protected()
+	})
+}
+
+// example returns a path that the pattern matches.
+func (p *pattern) example(method string) (apipath.Path, bool) {
+	text := strings.ReplaceAll(p.text, "*", "any")
+	example, err := apipath.Read(method, "", text, "")
+	return example, err == nil
+}
+
+// covers tells whether a deny refuses all that one path of an allow would let through.
+func (r *Rule) covers(allow *Rule, path *pattern) bool {
+	if r.methods != nil {
+		if allow.methods == nil || slices.ContainsFunc(allow.methods, func(m string) bool { return !slices.Contains(r.methods, m) }) {
+			return false
+		}
+	}
+	return slices.ContainsFunc(r.paths, func(p pattern) bool {
+		depth := len(path.segments)
+		if path.below {
+			depth++ // the least that it matches
+		}
+		if !p.hasDepth(depth) || path.below && !p.below {
+			return false
+		}
+		for i, word := range p.segments {
+			if word == "" {
+				continue
+			}
+			if i >= len(path.segments) || path.segments[i] == "" || !resembles(path.segments[i], word) {
+				return false
+			}
+		}
+		return true
+	})
+}

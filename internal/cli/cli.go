@@ -1,0 +1,128 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2"
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"github.com/spf13/cobra"
+)
+
+// Exit codes: 0 done, 1 the thing asked about failed, 2 usage.
+const exitUsage = 2
+
+// Register adds the commands to Caddy's. It is called once, before Caddy's
+// main.
+func Register() {
+	for _, c := range []struct {
+		name, usage, short string
+		build              func(*cobra.Command)
+	}{
+		{"sidecar", "--endpoint <url> [flags]", "Gateway from flags and environment, without a config file", buildSidecar},
+		{"emulator", "[flags]", "Emulates the Control-M Automation API", buildEmulator},
+		{"demo", "[flags]", "Emulator and gateway in one process, to try things out", buildDemo},
+		{"healthcheck", "[flags]", "Tells by its exit code whether the local gateway is ready", buildHealthcheck},
+	} {
+		caddycmd.RegisterCommand(caddycmd.Command{
+			Name: c.name, Usage: c.usage, Short: c.short,
+			CobraFunc: func(cmd *cobra.Command) {
+				c.build(cmd)
+				finish(cmd)
+			},
+		})
+	}
+}
+
+// usageError is a mistake in how a command was called; everything else that a
+// command returns is about the thing it was asked to do.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+func usagef(format string, args ...any) error {
+	return usageError{fmt.Errorf(format, args...)}
+}
+
+// finish gives cmd the habits of all our commands: no surplus arguments,
+// errors as one plain message, exit codes 1 and 2 told apart.
+func finish(cmd *cobra.Command) {
+	run := cmd.RunE
+	cmd.DisableFlagsInUseLine = true
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return report(cmd, usagef("it takes flags only, and found %d argument(s) beside them", len(args)))
+		}
+		return nil
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error { return report(cmd, run(cmd, args)) }
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return report(cmd, flagError(err)) })
+}
+
+// flagError says the same as the flag parser, but repeats nothing that
+// somebody typed as a value: it may be a secret.
+func flagError(err error) error {
+	text := err.Error()
+	switch {
+	case strings.HasPrefix(text, "unknown flag: --password"):
+		return usagef("there is no flag --password: whoever lists processes would see it; " +
+			"set CTM_PASSWORD, or write it to a file and name that with --password-file")
+	case strings.HasPrefix(text, "unknown flag: --api-token"):
+		return usagef("there is no flag --api-token here: whoever lists processes would see it; " +
+			"set CTM_API_TOKEN, or write it to a file and name that with --api-token-file")
+	case strings.HasPrefix(text, "unknown shorthand flag"):
+		return usagef("there are no flags of one letter but -h; expected flags such as --listen")
+	}
+	return usageError{err}
+}
+
+// report prints err, once, and returns what makes Caddy's main exit with the
+// code that belongs to it.
+func report(cmd *cobra.Command, err error) error {
+	if err == nil {
+		return nil
+	}
+	cmd.SilenceErrors = true
+	cmd.PrintErrf("%s: %v\n", cmd.CommandPath(), err)
+	var usage usageError
+	if !errors.As(err, &usage) {
+		return err
+	}
+	cmd.PrintErrf("See `%s --help`.\n", cmd.CommandPath())
+	// The type that carries an exit code is Caddy's own secret, and this is
+	// the way to one.
+	return caddycmd.WrapCommandFuncForCobra(func(caddycmd.Flags) (int, error) {
+		return exitUsage, nil
+	})(cmd, nil)
+}
+
+// Description is the long help of the program itself.
+const Description = `ctmgate is an authenticating gateway for the Control-M Automation API, and a
+complete Caddy with it. It logs in, keeps the session alive and adds it to the
+calls that pass, so that scripts and tools need neither a password nor a
+session of their own.
+
+To see it work, with no Control-M at hand:
+
+	$ ctmgate demo
+
+To run it beside a program, with no config file:
+
+	$ CTM_USERNAME=batch CTM_PASSWORD_FILE=/run/secrets/ctm_password \
+	    ctmgate sidecar --endpoint https://em.example.com:8443/automation-api
+
+To run it with a Caddyfile:
+
+	$ ctmgate run --config Caddyfile
+
+Not affiliated with BMC. Control-M is a trademark of BMC Software.
+`
+
+// binary is the name of this program in help texts.
+func binary() string {
+	if caddy.CustomBinaryName != "" {
+		return caddy.CustomBinaryName
+	}
+	return "ctmgate"
+}

@@ -1,0 +1,132 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+// defaultListen is where sidecar and demo listen, and healthcheck looks.
+const defaultListen = "127.0.0.1:8080"
+
+// parseListen reads an address to listen on: host:port, :port, or
+// unix//path. flag is named in errors.
+func parseListen(flag, text string) (caddy.NetworkAddress, error) {
+	fail := func(why string) (caddy.NetworkAddress, error) {
+		return caddy.NetworkAddress{}, usagef("%s %q: %s; expected host:port, as in 127.0.0.1:8080, or unix//path/to/socket", flag, text, why)
+	}
+	if strings.ContainsAny(text, "{} ") {
+		return fail("it holds braces or spaces")
+	}
+	network, host, port, err := caddy.SplitNetworkAddress(text)
+	if err != nil {
+		return fail("it cannot be read")
+	}
+	switch network {
+	case "unix":
+		if !strings.HasPrefix(host, "/") {
+			return fail("it names no absolute path")
+		}
+	case "", "tcp", "tcp4", "tcp6":
+		if port == "" {
+			return fail("it names no port")
+		}
+	default:
+		return fail("it is neither TCP nor a Unix socket")
+	}
+	addr, err := caddy.ParseNetworkAddress(text)
+	if err != nil {
+		return fail("it cannot be read")
+	}
+	if addr.PortRangeSize() != 1 {
+		return fail("it names several ports")
+	}
+	return addr, nil
+}
+
+// claim makes sure that nobody listens on addr, and returns it, with a free
+// port in place of port 0. Caddy itself would not notice: it listens with
+// SO_REUSEPORT, with which two processes share a port and each gets some of
+// the calls, and it removes a socket file without a look at who uses it.
+func claim(flag string, addr caddy.NetworkAddress) (caddy.NetworkAddress, error) {
+	taken := fmt.Errorf("listening on %s: something else listens there already; stop it, or choose another address with %s", addr, flag)
+	if addr.IsUnixNetwork() {
+		path := socketPath(addr)
+		info, err := os.Lstat(path)
+		switch {
+		case errors.Is(err, os.ErrNotExist):
+			return addr, nil
+		case err != nil:
+			return addr, fmt.Errorf("listening on %s: %w", addr, err)
+		case info.Mode().Type() != os.ModeSocket:
+			return addr, fmt.Errorf("listening on %s: there is something that is no socket; remove it, or choose another address with %s", addr, flag)
+		case answers(path):
+			return addr, taken
+		}
+		return addr, nil
+	}
+	ln, err := net.Listen(addr.Network, addr.JoinHostPort(0)) //nolint:noctx // takes no time
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return addr, taken
+	}
+	if err != nil {
+		return addr, fmt.Errorf("listening on %s (choose another address with %s): %w", addr, flag, err)
+	}
+	defer func() { _ = ln.Close() }()
+	if addr.StartPort == 0 {
+		port := uint(ln.Addr().(*net.TCPAddr).Port) //nolint:gosec // a port
+		addr.StartPort, addr.EndPort = port, port
+	}
+	return addr, nil
+}
+
+// answers tells whether a living process listens on the socket at path.
+func answers(path string) bool {
+	conn, err := net.DialTimeout("unix", path, time.Second) //nolint:noctx // has a timeout
+	if err != nil {
+		return errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.EAGAIN) // somebody else's, or busy
+	}
+	_ = conn.Close()
+	return true
+}
+
+// socketPath is the path of a Unix address without the mode that may follow.
+func socketPath(addr caddy.NetworkAddress) string {
+	path, _, _ := strings.Cut(addr.Host, "|")
+	return path
+}
+
+// isLoopback tells whether only this machine can reach addr.
+func isLoopback(addr caddy.NetworkAddress) bool {
+	return addr.IsUnixNetwork() || isLoopbackHost(addr.Host)
+}
+
+func isLoopbackHost(host string) bool {
+	host = strings.ToLower(host)
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.Unmap().IsLoopback()
+}
+
+// authority is host and port under which a process on this machine calls
+// addr. A Unix socket has none of its own: its callers say localhost.
+func authority(addr caddy.NetworkAddress) string {
+	if addr.IsUnixNetwork() {
+		return "localhost"
+	}
+	host := addr.Host
+	if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, strconv.FormatUint(uint64(addr.StartPort), 10))
+}
