@@ -1,7 +1,7 @@
 package caddymodule
 
 import (
-	"bytes"
+	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -27,7 +27,7 @@ type environment struct {
 	config    *Environment
 	base      *url.URL // of the endpoint in use
 	basePath  string
-	transport *reverseproxy.HTTPTransport
+	transport wire
 	accounts  map[string]*account
 	logger    *zap.Logger
 }
@@ -41,8 +41,8 @@ type account struct {
 }
 
 // newEnvironment builds what config, which has been checked, says.
-func newEnvironment(ctx caddy.Context, name string, config *Environment, logger *zap.Logger) (env *environment, err error) {
-	env = &environment{name: name, config: config, logger: logger, accounts: make(map[string]*account)}
+func newEnvironment(ctx caddy.Context, name string, config *Environment, logger *zap.Logger) (_ *environment, err error) {
+	env := &environment{name: name, config: config, logger: logger, accounts: make(map[string]*account)}
 	defer func() {
 		if err != nil {
 			env.close()
@@ -52,7 +52,7 @@ func newEnvironment(ctx caddy.Context, name string, config *Environment, logger 
 		return nil, err
 	}
 	env.basePath = basePath(env.base)
-	if env.transport, err = config.newTransport(ctx); err != nil {
+	if env.transport.HTTPTransport, err = config.newTransport(ctx); err != nil {
 		return nil, err
 	}
 	for _, name := range slices.Sorted(maps.Keys(config.Accounts)) {
@@ -179,7 +179,7 @@ func (env *environment) close() {
 			a.token.Close()
 		}
 	}
-	if env.transport != nil {
+	if env.transport.HTTPTransport != nil {
 		_ = env.transport.Cleanup()
 	}
 }
@@ -226,6 +226,25 @@ func setDefault(d *caddy.Duration, otherwise time.Duration) {
 	}
 }
 
+// checkCertificates wants PEM with certificates in it: without any, no
+// endpoint would be trusted, and only the first call would show it.
+func checkCertificates(content []byte) error {
+	found := false
+	for block, rest := pem.Decode(content); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		if _, err := x509.ParseCertificate(block.Bytes); err != nil {
+			return fmt.Errorf("holds a certificate that cannot be read: %w", err)
+		}
+		found = true
+	}
+	if !found {
+		return errors.New("holds no certificate; expected PEM, beginning with -----BEGIN CERTIFICATE-----")
+	}
+	return nil
+}
+
 func (e *Environment) tlsConfig() (*reverseproxy.TLSConfig, error) {
 	t := &reverseproxy.TLSConfig{
 		ServerName:         e.TLSServerName,
@@ -237,8 +256,8 @@ func (e *Environment) tlsConfig() (*reverseproxy.TLSConfig, error) {
 		if err != nil {
 			return nil, fmt.Errorf("tls_ca_file: %w", err)
 		}
-		if block, _ := pem.Decode(content); block == nil || !bytes.Contains(content, []byte("CERTIFICATE")) {
-			return nil, fmt.Errorf("tls_ca_file: %s holds no certificate; expected PEM, beginning with -----BEGIN CERTIFICATE-----", path)
+		if err := checkCertificates(content); err != nil {
+			return nil, fmt.Errorf("tls_ca_file: %s %w", path, err)
 		}
 	}
 	if len(e.TLSCAFile) > 0 {

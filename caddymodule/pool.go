@@ -5,10 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"go.uber.org/zap"
 
 	"github.com/ctmgate/ctmgate/internal/automationapi"
@@ -30,7 +30,7 @@ type entry struct {
 	key       string
 	session   *session.Session
 	password  *secret.Source
-	transport *reverseproxy.HTTPTransport
+	transport wire
 	lifetime  time.Duration
 }
 
@@ -56,7 +56,16 @@ func acquireEntry(ctx caddy.Context, env *environment, name, username string, pa
 }
 
 func newEntry(ctx caddy.Context, key string, env *environment, name, username string, password secret.Spec) (*entry, error) {
-	src, err := password.Open(env.reportSecret(name))
+	e := &entry{key: key, lifetime: env.config.lifetime()}
+	// A session that is kept warm tries a new password at once.
+	var live atomic.Pointer[session.Session]
+	report := env.reportSecret(name)
+	src, err := password.Open(func(event secret.Event) {
+		report(event)
+		if s := live.Load(); s != nil && event.Changed {
+			s.Warm()
+		}
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -65,10 +74,13 @@ func newEntry(ctx caddy.Context, key string, env *environment, name, username st
 		src.Close()
 		return nil, err
 	}
-	e := &entry{key: key, password: src, transport: transport, lifetime: env.config.lifetime()}
+	// A login is a POST that net/http does not send again when the server has
+	// just closed an idle connection, and seldom enough for a new one each.
+	transport.Transport.DisableKeepAlives = true
+	e.password, e.transport = src, wire{transport}
 	logger := env.logger.With(zap.String("environment", env.name), zap.String("account", name))
 	e.session = session.New(session.Config{
-		Issuer:       issuer{automationapi.New(transport, env.base.String()), username},
+		Issuer:       issuer{automationapi.New(e.transport, env.base.String()), username},
 		Password:     src,
 		Key:          env.base.String() + " " + username,
 		Refusals:     refusals,
@@ -78,6 +90,7 @@ func newEntry(ctx caddy.Context, key string, env *environment, name, username st
 		LoginTimeout: env.config.loginTimeout(),
 		Observe:      func(e session.Event) { logSession(logger, e) },
 	})
+	live.Store(e.session)
 	return e, nil
 }
 

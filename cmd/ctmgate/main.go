@@ -7,9 +7,12 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
 	_ "github.com/ctmgate/ctmgate/caddymodule"
+	"github.com/ctmgate/ctmgate/internal/cli"
 )
 
 func main() {
 	caddy.CustomBinaryName = "ctmgate"
+	caddy.CustomLongDescription = cli.Description
+	cli.Register()
 	caddycmd.Main()
 }

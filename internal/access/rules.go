@@ -14,6 +14,42 @@ import (
 // methods are what a rule may name, and what "*" allows. A method that is none of them is allowed by no rule.
 var methods = []string{"GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"}
 
+// methodSet has one bit for each of methods, and one for all others.
+type methodSet uint8
+
+const (
+	otherMethods methodSet = 1 << 7
+	anyMethod    methodSet = 1<<8 - 1
+)
+
+func methodSetOf(method string) methodSet {
+	if i := slices.Index(methods, method); i >= 0 {
+		return 1 << i
+	}
+	return otherMethods
+}
+
+// foldedMethodSetOf does not mind case.
+func foldedMethodSetOf(method string) methodSet {
+	is := methodSetOf(method)
+	for i := 0; is == otherMethods && i < len(methods); i++ {
+		if strings.EqualFold(methods[i], method) {
+			is = 1 << i
+		}
+	}
+	return is
+}
+
+// names lists the methods of the set.
+func (s methodSet) names() (names []string) {
+	for i, method := range methods {
+		if s&(1<<i) != 0 {
+			names = append(names, method)
+		}
+	}
+	return names
+}
+
 // Rules is what a client may call. The zero Rules refuses everything. It never changes.
 type Rules struct{ denies, allows []Rule }
 
@@ -48,6 +84,7 @@ func (r Rules) Decide(p apipath.Path) (allowed bool, line string) {
 			return false, rule.line
 		}
 	}
+	method := methodSetOf(p.Judged())
 	effects := apipath.Effect(0) // of the request, once a named set asks
 	for i := range r.allows {
 		rule := &r.allows[i]
@@ -58,7 +95,7 @@ func (r Rules) Decide(p apipath.Path) (allowed bool, line string) {
 			if effects&^rule.may == 0 {
 				return true, rule.line
 			}
-		} else if rule.allows(p) {
+		} else if rule.allows(method, p.Segments()) {
 			return true, rule.line
 		}
 	}
@@ -66,19 +103,22 @@ func (r Rules) Decide(p apipath.Path) (allowed bool, line string) {
 }
 
 func (r Rules) denying(p apipath.Path) *Rule {
-	for i := range r.denies {
-		if r.denies[i].denies(p.Judged(), p.Segments()) {
-			return &r.denies[i]
-		}
-	}
-	if p.Plain() {
-		return nil
+	method := foldedMethodSetOf(p.Judged())
+	if rule := r.denyingSegments(method, p.Segments()); rule != nil || p.Plain() {
+		return rule
 	}
 	for segments := range p.Lenient() {
-		for i := range r.denies {
-			if r.denies[i].denies(p.Judged(), segments) {
-				return &r.denies[i]
-			}
+		if rule := r.denyingSegments(method, segments); rule != nil {
+			return rule
+		}
+	}
+	return nil
+}
+
+func (r Rules) denyingSegments(method methodSet, segments []string) *Rule {
+	for i := range r.denies {
+		if r.denies[i].denies(method, segments) {
+			return &r.denies[i]
 		}
 	}
 	return nil
@@ -89,7 +129,7 @@ type Rule struct {
 	deny    bool
 	line    string
 	may     apipath.Effect // of a named set, which has no methods and paths
-	methods []string       // nil for any
+	methods methodSet
 	paths   []pattern
 }
 
@@ -156,25 +196,26 @@ func parseRule(deny bool, words []string) (Rule, error) {
 	return rule, nil
 }
 
-func parseMethods(word string) ([]string, error) {
+func parseMethods(word string) (set methodSet, err error) {
 	if word == "*" {
-		return nil, nil
+		return anyMethod, nil
 	}
-	names := strings.Split(word, ",")
-	for i, name := range names {
+	for name := range strings.SplitSeq(word, ",") {
+		is := methodSetOf(name)
 		switch {
 		case name == "HEAD":
-			return nil, errors.New("HEAD is judged as GET: write GET")
+			return 0, errors.New("HEAD is judged as GET: write GET")
 		case name == "TRACE" || name == "CONNECT":
-			return nil, fmt.Errorf("%s is never forwarded: leave it out", name)
-		case !slices.Contains(methods, name):
-			return nil, fmt.Errorf("expected *, some of %s with commas between them, or for allow one of %s; got %q",
+			return 0, fmt.Errorf("%s is never forwarded: leave it out", name)
+		case is == otherMethods:
+			return 0, fmt.Errorf("expected *, some of %s with commas between them, or for allow one of %s; got %q",
 				strings.Join(methods, ","), setNames(), word)
-		case slices.Contains(names[:i], name):
-			return nil, fmt.Errorf("%s stands there twice", name)
+		case set&is != 0:
+			return 0, fmt.Errorf("%s stands there twice", name)
 		}
+		set |= is
 	}
-	return names, nil
+	return set, nil
 }
 
 // parsePattern reads a path by the reader of requests, so that what no request can have is no rule either.
@@ -213,15 +254,10 @@ func parsePattern(text string) (pattern, error) {
 
 // allows minds case and takes the segments as sent. "*" is the methods that are known, since nobody can have meant
 // one that nobody knows.
-func (r *Rule) allows(p apipath.Path) bool {
-	allowed := r.methods
-	if allowed == nil {
-		allowed = methods
-	}
-	if !slices.Contains(allowed, p.Judged()) {
+func (r *Rule) allows(method methodSet, segments []string) bool {
+	if r.methods&method&^otherMethods == 0 {
 		return false
 	}
-	segments := p.Segments()
 	for i := range r.paths {
 		if r.paths[i].allows(segments) {
 			return true
@@ -242,8 +278,8 @@ func (p *pattern) allows(segments []string) bool {
 	return true
 }
 
-func (r *Rule) denies(method string, segments []string) bool {
-	if r.methods != nil && !slices.ContainsFunc(r.methods, func(m string) bool { return strings.EqualFold(m, method) }) {
+func (r *Rule) denies(method methodSet, segments []string) bool {
+	if r.methods&method == 0 {
 		return false
 	}
 	for i := range r.paths {
@@ -276,6 +312,9 @@ func (p *pattern) hasDepth(depth int) bool {
 // resembles tells whether a lenient server might read segment as word: without case and white space, and without what
 // follows a dot, a semicolon, or what begins a query or a fragment.
 func resembles(segment, word string) bool {
+	if segment == word {
+		return true
+	}
 	rest := strings.TrimLeftFunc(segment, unicode.IsSpace)
 	for word != "" {
 		a, size := utf8.DecodeRuneInString(word)
@@ -293,6 +332,9 @@ func resembles(segment, word string) bool {
 func sameFold(a, b rune) bool {
 	if a == b {
 		return true
+	}
+	if a < utf8.RuneSelf && b < utf8.RuneSelf {
+		return a|0x20 == b|0x20 && 'a' <= a|0x20 && a|0x20 <= 'z'
 	}
 	for r := unicode.SimpleFold(a); r != a; r = unicode.SimpleFold(r) {
 		if r == b {

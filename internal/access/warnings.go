@@ -38,10 +38,10 @@ func (r Rule) NeverMatches() (why string, yes bool) {
 			return p.text + ": the gateway answers it itself, before any rule", true
 		case !apipath.Offers("", p.segments, p.below, !r.deny):
 			return p.text + ": the API has no such path, as far as this version knows", true
-		case r.methods != nil && !slices.ContainsFunc(r.methods, func(method string) bool {
+		case r.methods != anyMethod && !slices.ContainsFunc(r.methods.names(), func(method string) bool {
 			return apipath.Offers(method, p.segments, p.below, !r.deny)
 		}):
-			return fmt.Sprintf("%s: the API has no %s there, as far as this version knows", p.text, strings.Join(r.methods, ",")), true
+			return fmt.Sprintf("%s: the API has no %s there, as far as this version knows", p.text, strings.Join(r.methods.names(), ",")), true
 		}
 	}
 	return "", false
@@ -71,11 +71,8 @@ func (c *Client) neverAllowed(rule *Rule) (why string, yes bool) {
 
 // isProtected tells whether all that the pattern matches is protected. One example stands for all, since what is
 // protected hangs on words and never on a name in their midst.
-func (p *pattern) isProtected(of []string) bool {
-	if of == nil {
-		of = methods
-	}
-	return !slices.ContainsFunc(of, func(method string) bool {
+func (p *pattern) isProtected(of methodSet) bool {
+	return !slices.ContainsFunc(of.names(), func(method string) bool {
 		example, ok := p.example(method)
 		return !ok || !example.Protected()
 	})
@@ -90,10 +87,8 @@ func (p *pattern) example(method string) (apipath.Path, bool) {
 
 // covers tells whether a deny refuses all that one path of an allow would let through.
 func (r *Rule) covers(allow *Rule, path *pattern) bool {
-	if r.methods != nil {
-		if allow.methods == nil || slices.ContainsFunc(allow.methods, func(m string) bool { return !slices.Contains(r.methods, m) }) {
-			return false
-		}
+	if allow.methods&^r.methods != 0 {
+		return false
 	}
 	return slices.ContainsFunc(r.paths, func(p pattern) bool {
 		depth := len(path.segments)

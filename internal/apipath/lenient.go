@@ -6,10 +6,18 @@ import (
 )
 
 // Plain tells whether every server reads the same segments in the path, but for case and suffixes. Nearly all paths
-// are plain. It is not with an escape, which may be of a slash or of a whole escape, and not with a segment that is
-// all suffix, which some servers do not see.
-func (p Path) Plain() bool {
-	return !strings.Contains(p.below, "%") && !strings.Contains(p.below, "/.")
+// are plain.
+func (p Path) Plain() bool { return !p.ambiguous }
+
+// isAmbiguous tells whether another reading than these segments is possible: one of them has a slash, an escape, what
+// could begin a query or a fragment, or is all suffix.
+func isAmbiguous(segments []string) bool {
+	for _, s := range segments {
+		if strings.ContainsAny(s, "/?#") || hasEscape(s) || bare(s) == "" {
+			return true
+		}
+	}
+	return false
 }
 
 // Lenient returns the other readings of a path that is not plain: decoded any number of times, split at slashes before

@@ -32,6 +32,8 @@ type Path struct {
 	below    string   // escaped, as sent
 	segments []string // decoded
 	kind     kind
+
+	ambiguous bool // see Plain
 }
 
 // Read reads what a request asks for.
@@ -79,6 +81,8 @@ func Read(method, original, escaped, base string) (Path, error) {
 	p := Path{method: method, below: below}
 	p.segments = decodedSegments(below)
 	p.kind = classify(below)
+	// Without these, a well-formed path can be read in one way only.
+	p.ambiguous = (strings.Contains(below, "%") || strings.Contains(below, "/.")) && isAmbiguous(p.segments)
 	return p, nil
 }
 

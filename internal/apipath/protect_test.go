@@ -119,9 +119,9 @@ func (c container) reads(path string) []string {
 		if s != "." && s != ".." {
 			s = strings.TrimSuffix(s, ".")
 		}
-		switch {
-		case s == "" || s == ".":
-		case s == "..":
+		switch s {
+		case "", ".":
+		case "..":
 			segments = segments[:max(0, len(segments)-1)]
 		default:
 			segments = append(segments, s)

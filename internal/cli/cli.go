@@ -50,6 +50,8 @@ func usagef(format string, args ...any) error {
 func finish(cmd *cobra.Command) {
 	run := cmd.RunE
 	cmd.DisableFlagsInUseLine = true
+	cmd.Long = strings.TrimSpace(cmd.Long)
+	cmd.SetHelpTemplate("{{.Long}}\n\n{{.UsageString}}") // without Caddy's pointer to its own manual
 	cmd.Args = func(cmd *cobra.Command, args []string) error {
 		if len(args) > 0 {
 			return report(cmd, usagef("it takes flags only, and found %d argument(s) beside them", len(args)))

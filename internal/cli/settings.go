@@ -78,7 +78,7 @@ func addSettings(cmd *cobra.Command) {
 	f.Bool(flagInsecure, false, "accept any certificate of the endpoint; whoever answers in its place gets the password ("+envInsecure+")")
 	f.String(flagAdmit, "loopback", "who may call: loopback, which is this machine, or anyone ("+envAdmit+")")
 	f.StringArray(flagHost, nil, "another host name under which callers on this machine may call; repeatable")
-	f.String(flagAdmin, "", "address of Caddy's admin API, or off; default: a Unix socket of this user's ("+envAdmin+")")
+	f.String(flagAdmin, "", "address of Caddy's admin API, such as 127.0.0.1:2019, or off; default: a Unix socket of this user's ("+envAdmin+")")
 	f.String(flagStatus, "", "address that serves /metrics, /healthz and /readyz apart from the API; default: off")
 	f.String(flagTLS, "", "serve https: internal, or CERT,KEY as paths of PEM files")
 }
@@ -315,10 +315,8 @@ func (r reader) addresses(s *settings) error {
 	if s.admin == "" || s.admin == "off" {
 		return nil
 	}
-	if _, err := caddy.ParseNetworkAddress(s.admin); err != nil || strings.ContainsAny(s.admin, "{} ") {
-		return usagef("%s is %q; expected off, or an address such as 127.0.0.1:2019 or unix//run/ctmgate/admin.sock", origin, s.admin)
-	}
-	return nil
+	_, err = parseListen(origin, s.admin)
+	return err
 }
 
 func (r reader) serving(s *settings) error {

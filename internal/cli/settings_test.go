@@ -261,7 +261,7 @@ func TestUsageErrorsSayWhatToSet(t *testing.T) {
 		"another network":                {with(), []string{"--listen", "udp/:80"}, []string{"--listen", "neither TCP nor"}},
 		"a placeholder as address":       {with(), []string{"--listen", "{env.X}"}, []string{"--listen", "braces"}},
 		"one address for two servers":    {with(), []string{"--status-listen", "127.0.0.1:8080"}, []string{"--status-listen", "--listen"}},
-		"an admin address that is none":  {with("CADDY_ADMIN", "a b"), nil, []string{"CADDY_ADMIN", "off"}},
+		"an admin address that is none":  {with("CADDY_ADMIN", "a b"), nil, []string{"CADDY_ADMIN", "spaces"}},
 		"half a certificate":             {with(), []string{"--tls", "cert.pem"}, []string{"--tls", "internal, or CERT,KEY"}},
 		"a certificate that is not there": {with(), []string{"--tls", filepath.Join(folder, "c") + "," + filepath.Join(folder, "k")},
 			[]string{"--tls", "no such file"}},

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"fmt"
 	"os"
 
 	"github.com/caddyserver/caddy/v2"
@@ -74,9 +75,20 @@ func (s *settings) claimAll() error {
 		}
 		s.status = &status
 	}
-	if s.admin == "" {
+	switch s.admin {
+	case "off":
+		return nil
+	case "":
 		return prepareSocket(adminSocket(s.listen))
 	}
+	admin, err := caddy.ParseNetworkAddress(s.admin)
+	if err != nil {
+		return fmt.Errorf("reading the address of the admin API: %w", err)
+	}
+	if admin, err = claim("--"+flagAdmin, admin); err != nil {
+		return err
+	}
+	s.admin = admin.String()
 	return nil
 }
 

@@ -122,7 +122,25 @@ func TestTwoSidecarsLiveOnOneMachineButNotAtOneAddress(t *testing.T) {
 	if code != 1 || !strings.Contains(out, "something else listens there already") {
 		t.Errorf("got %d %s", code, out)
 	}
-	h.checkAdmin(t, first) // the third took nothing from the first
+	socket := filepath.Join(h.runtime, "ctmgate-"+strings.ReplaceAll(first, ":", "-")+".sock")
+	code, out = h.run(t, upstream.passwordFile(t), "sidecar", "--listen", freeAddress(t), "--admin", "unix/"+socket)
+	if code != 1 || !strings.Contains(out, "choose another address with --admin") {
+		t.Errorf("got %d %s", code, out)
+	}
+	h.checkAdmin(t, first) // neither took anything from the first
+}
+
+func TestAdminAddressOfOnesOwnIsKept(t *testing.T) {
+	h, upstream, admin := newHome(t), newPlant(t), freeAddress(t)
+	p := h.start(t, upstream.passwordFile(t, "CADDY_ADMIN="+admin), "sidecar", "--listen", "127.0.0.1:0")
+	p.waitFor(up)
+	if status, body := get(t, "http://"+admin+"/config/", ""); status != 200 || strings.Contains(body, canary) {
+		t.Errorf("got %d %s", status, body)
+	}
+	if code, _ := p.end(syscall.SIGTERM); code != 0 {
+		t.Errorf("it ended with %d", code)
+	}
+	nothingLeft(t, h)
 }
 
 func TestSidecarStartsAfterOneThatWasKilled(t *testing.T) {

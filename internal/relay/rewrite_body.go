@@ -122,7 +122,7 @@ func (b *rewritten) end() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.reading = false
-	if b.closed || b.err != nil && b.r == b.w && len(b.write) == 0 && b.at != atName {
+	if b.closed || b.err != nil && b.r == b.w && len(b.write) == 0 {
 		b.letGo()
 	}
 }
@@ -194,7 +194,7 @@ func (b *rewritten) seek(s []byte) bool {
 
 // found is called with a base of n bytes at the unread byte i.
 func (b *rewritten) found(i, n int, escapeSlash bool) {
-	b.at, b.odd = inPath, false
+	b.at = inPath
 	switch {
 	case b.own == "":
 		b.pass = i + n

@@ -19,6 +19,9 @@ var stripped = [...]string{
 	"x-original-url", "x-rewrite-url", "forwarded", "idempotency-key", "x-idempotency-key", "trailer",
 }
 
+// credentials are those of stripped whose values are secrets of the client.
+var credentials = [...]string{"authorization", "x-api-key", "authentication", "proxy-authorization", "cookie"}
+
 // strippedPrefixes are stripped together with everything that begins so.
 var strippedPrefixes = [...]string{"x-forwarded", "x-http-method"}
 
@@ -71,6 +74,17 @@ func isStripped(name string) bool {
 	}
 	for _, s := range &strippedPrefixes {
 		if len(s) <= len(name) && startsAlike(name, s) {
+			return true
+		}
+	}
+	return false
+}
+
+// IsCredential tells whether a request header of this name holds a secret of the client, in any spelling that Strip
+// knows: what must not be logged.
+func IsCredential(name string) bool {
+	for _, c := range &credentials {
+		if len(c) == len(name) && startsAlike(name, c) {
 			return true
 		}
 	}

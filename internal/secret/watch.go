@@ -181,17 +181,24 @@ func (f *file) tell(e Event) {
 // read returns the content of a secret file without its trailing newlines.
 // Errors never hold content.
 func read(path string) (Value, os.FileInfo, error) {
-	r, err := os.Open(path) //nolint:gosec // the operator names the path
+	// Opening a pipe would wait for its writer.
+	info, err := os.Stat(path)
+	if err == nil && info.IsDir() {
+		return Value{}, nil, fmt.Errorf("reading secret: %s is a folder, expected a file", path)
+	}
+	if err == nil && !info.Mode().IsRegular() {
+		return Value{}, nil, fmt.Errorf("reading secret: %s is no ordinary file", path)
+	}
+	if err != nil {
+		return Value{}, nil, fmt.Errorf("reading secret: %w", err)
+	}
+	r, err := os.Open(path)
 	if err != nil {
 		return Value{}, nil, fmt.Errorf("reading secret: %w", err)
 	}
 	defer r.Close()
-	info, err := r.Stat()
-	if err != nil {
+	if info, err = r.Stat(); err != nil {
 		return Value{}, nil, fmt.Errorf("reading secret: %w", err)
-	}
-	if info.IsDir() {
-		return Value{}, nil, fmt.Errorf("reading secret: %s is a folder, expected a file", path)
 	}
 	content, err := io.ReadAll(io.LimitReader(r, maxBytes+1))
 	if err != nil {

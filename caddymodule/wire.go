@@ -1,0 +1,42 @@
+package caddymodule
+
+import (
+	"errors"
+	"net"
+	"net/http"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+)
+
+// wire is Caddy's transport to an endpoint, with errors that can be told
+// apart: Caddy's DialError hides its cause from errors.As.
+type wire struct{ *reverseproxy.HTTPTransport }
+
+// RoundTrip implements http.RoundTripper.
+func (w wire) RoundTrip(req *http.Request) (*http.Response, error) {
+	res, err := w.HTTPTransport.RoundTrip(req)
+	if dial, ok := errors.AsType[reverseproxy.DialError](err); ok {
+		return nil, dialError{dial}
+	}
+	return res, err
+}
+
+// dialError is a connection that could not be made: nothing was sent.
+type dialError struct{ reverseproxy.DialError }
+
+// As makes it a *net.OpError of "dial", and a *net.DNSError where the name
+// was not found.
+func (e dialError) As(target any) bool {
+	switch target := target.(type) {
+	case **net.OpError:
+		*target = &net.OpError{Op: "dial", Err: e.DialError}
+		return true
+	case **net.DNSError:
+		if strings.Contains(e.Error(), "no such host") {
+			*target = &net.DNSError{Err: e.Error(), IsNotFound: true}
+			return true
+		}
+	}
+	return false
+}
