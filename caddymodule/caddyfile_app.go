@@ -31,16 +31,16 @@ import (
 //		}
 //	}
 func parseApp(d *caddyfile.Dispenser, before any) (any, error) {
+	d.Next() // the option's name
 	if before != nil {
 		return nil, d.Err("controlm: the global option is stated twice; expected it once, with all environments in it")
 	}
 	app := App{Environments: make(map[string]*Environment)}
-	d.Next() // the option's name
 	if d.NextArg() {
 		return nil, d.Errf("controlm: takes no argument here, found %q; expected a block with environments", d.Val())
 	}
 	err := parseBlock(d, "controlm", words{
-		"environment": func(d *caddyfile.Dispenser) error { return app.parseEnvironment(d) },
+		"environment": app.parseEnvironment,
 	}, "environment")
 	if err != nil {
 		return nil, err

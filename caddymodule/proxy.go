@@ -3,8 +3,10 @@ package caddymodule
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"net/http/httputil"
+	"strings"
 	"sync"
 
 	"go.uber.org/zap"
@@ -22,6 +24,7 @@ type call struct {
 	source  session.Source
 	path    apipath.Path
 	body    *relay.Body // nil when the request has none
+	answer  io.Closer   // body of the answer that was handed on, which holds a token
 }
 
 type callKey struct{}
@@ -29,11 +32,20 @@ type callKey struct{}
 // forward sends the call upstream and streams the answer back.
 func (h *Handler) forward(w http.ResponseWriter, r *http.Request, path apipath.Path) {
 	c := &call{handler: h, source: h.account.source, path: path}
+	// ReverseProxy leaves the body of some answers open, as of a switch of
+	// protocols that fails, and with it the token would stay in use for good.
+	defer c.closeAnswer()
 	if r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0 {
 		c.body = relay.NewBody(r.Body, h.replay)
-		defer c.body.Close()
+		defer func() { _ = c.body.Close() }()
 	}
 	h.proxy.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callKey{}, c)))
+}
+
+func (c *call) closeAnswer() {
+	if c.answer != nil {
+		_ = c.answer.Close()
+	}
 }
 
 // newProxy builds the forwarder of an environment.
@@ -70,10 +82,19 @@ func rewrite(env *environment, r *httputil.ProxyRequest) {
 	out.URL.ForceQuery = r.In.URL.ForceQuery
 }
 
+// errSwitched: upstream speaks another protocol than the one it was asked for.
+var errSwitched = errors.New("forwarding a call: upstream switched to a protocol that was not asked for")
+
 func modifyResponse(res *http.Response) error {
 	relay.StripResponse(res.Header)
 	if res.StatusCode != http.StatusSwitchingProtocols {
 		relay.StripResponseTrailers(res)
+		return nil
+	}
+	// ReverseProxy lets a switch without any Upgrade pass when none was asked
+	// for.
+	if !strings.EqualFold(res.Header.Get("Upgrade"), "websocket") || !strings.EqualFold(res.Request.Header.Get("Upgrade"), "websocket") {
+		return errSwitched
 	}
 	return nil
 }

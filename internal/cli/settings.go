@@ -54,10 +54,10 @@ const (
 	envEndpoint     = "CTM_ENDPOINT"
 	envUsername     = "CTM_USERNAME"
 	envUser         = "CTM_USER"
-	envPassword     = "CTM_PASSWORD"      //nolint:gosec // a name
-	envPasswordFile = "CTM_PASSWORD_FILE" //nolint:gosec // a name
-	envToken        = "CTM_API_TOKEN"     //nolint:gosec // a name
-	envTokenFile    = "CTM_API_TOKEN_FILE"
+	envPassword     = "CTM_PASSWORD"       //nolint:gosec // a name
+	envPasswordFile = "CTM_PASSWORD_FILE"  //nolint:gosec // a name
+	envToken        = "CTM_API_TOKEN"      //nolint:gosec // a name
+	envTokenFile    = "CTM_API_TOKEN_FILE" //nolint:gosec // a name
 	envCAFile       = "CTM_CA_FILE"
 	envInsecure     = "CTM_INSECURE_SKIP_VERIFY"
 	envListen       = "CTMGATE_LISTEN"
@@ -283,7 +283,7 @@ func (r reader) admission(s *settings) error {
 		return usagef("%s is %q; expected loopback or anyone", origin, text)
 	}
 	hosts, _ := r.cmd.Flags().GetStringArray(flagHost)
-	s.admit = append(words, hosts...)
+	s.admit = slices.Concat(words, hosts)
 	if words[0] == "anyone" && len(s.admit) > 1 {
 		return usagef("%s is anyone, which takes no host names; expected loopback beside --%s", origin, flagHost)
 	}
@@ -321,10 +321,10 @@ func (r reader) addresses(s *settings) error {
 
 func (r reader) serving(s *settings) error {
 	text, _ := r.text(flagTLS, "")
-	switch {
-	case text == "":
+	switch text {
+	case "":
 		return nil
-	case text == "internal":
+	case "internal":
 		s.tls = new(tlsSettings)
 		return nil
 	}

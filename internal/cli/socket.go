@@ -56,7 +56,7 @@ func shortHash(text string) string {
 // own, that we may have to make.
 func socketFolder() (path string, own bool) {
 	runtime := os.Getenv("XDG_RUNTIME_DIR")
-	if info, err := os.Stat(runtime); filepath.IsAbs(runtime) && err == nil && info.IsDir() {
+	if info, err := os.Stat(runtime); filepath.IsAbs(runtime) && err == nil && info.IsDir() { //nolint:gosec // the variable is there to name a folder
 		return runtime, false
 	}
 	return filepath.Join(os.TempDir(), "ctmgate-"+strconv.Itoa(os.Getuid())), true

@@ -87,7 +87,7 @@ func (rw *Rewriter) Location(value, own string) string {
 			continue
 		}
 		rest := value[len(b.text):]
-		if rest != "" && !strings.Contains("/?#", rest[:1]) {
+		if rest != "" && strings.IndexByte("/?#", rest[0]) < 0 {
 			continue
 		}
 		rest = stripRest(rest)

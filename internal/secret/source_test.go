@@ -89,7 +89,7 @@ func TestIdentityNamesTheSourceAndNotTheValue(t *testing.T) {
 	if got := identity("{env.NAME}"); got != "env:NAME" {
 		t.Errorf("a variable has the identity %s", got)
 	}
-	if identity(canary) != identity(canary) || identity(canary) == identity(canary+"x") {
+	if again := identity(canary); again != identity(canary) || again == identity(canary+"x") {
 		t.Error("literals are told apart wrongly")
 	}
 	wantHidden(t, "identity", identity(canary))
@@ -152,7 +152,7 @@ func TestAFileIsReadAtLoadOrNamedInTheError(t *testing.T) {
 		"p\n":                                "p",
 		"p\r\n":                              "p",
 		"p\n\n\r\n":                          "p",
-		" p \t\n":                            " p \t",
+		" p \t" + "\n":                       " p \t",
 		"\np":                                "\np",
 		"a\nb\n":                             "a\nb",
 		"p{ss}w0rd":                          "p{ss}w0rd",

@@ -57,7 +57,7 @@ func holders() map[string]any {
 
 func wantHidden(t *testing.T, where, text string) {
 	t.Helper()
-	for _, form := range []string{canary, fmt.Sprintf("%x", canary), fmt.Sprintf("%X", canary), fmt.Sprintf("% x", canary), fmt.Sprint([]byte(canary))} {
+	for _, form := range []string{canary, fmt.Sprintf("%x", canary), fmt.Sprintf("%X", canary), fmt.Sprintf("% x", canary), fmt.Sprintf("%v", []byte(canary))} {
 		if strings.Contains(text, form) {
 			t.Errorf("%s shows the text: %s", where, text)
 		}

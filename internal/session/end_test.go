@@ -317,7 +317,7 @@ func TestErrorsSayWhatHappenedAndWhatComesNext(t *testing.T) {
 		{&FailedError{Err: errDown}, "connection refused", errDown},
 		{&PausedError{RetryAfter: 1500 * time.Millisecond, Err: errDown}, "paused for 1.5s after: connection refused", nil},
 	} {
-		if !strings.Contains(row.err.Error(), row.words) || errors.Unwrap(row.err) != row.cause {
+		if !strings.Contains(row.err.Error(), row.words) || !errors.Is(errors.Unwrap(row.err), row.cause) {
 			t.Errorf("%T: %q with cause %v, want %q with cause %v", row.err, row.err, errors.Unwrap(row.err), row.words, row.cause)
 		}
 	}
