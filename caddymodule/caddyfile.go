@@ -62,10 +62,13 @@ func parseHandler(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, err
 	}
 	if inline {
 		name, config, err := h.Inline.environment()
-		if err == nil {
-			err = config.check()
-		}
 		if err != nil {
+			return nil, d.WrapErr(err)
+		}
+		if err := checkName("environment", name); err != nil {
+			return nil, d.WrapErr(err)
+		}
+		if err := config.check(); err != nil {
 			return nil, d.Errf("environment %s: %w", name, err)
 		}
 	}

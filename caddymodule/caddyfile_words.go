@@ -11,6 +11,8 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"github.com/dustin/go-humanize"
+
+	"github.com/ctmgate/ctmgate/internal/secret"
 )
 
 // word parses the line that begins with it; the dispenser stands on it.
@@ -45,8 +47,11 @@ func oneText(into *string, example string) word {
 	return func(d *caddyfile.Dispenser) error {
 		name := d.Val()
 		args := d.RemainingArgs()
-		if len(args) != 1 || args[0] == "" {
+		if len(args) != 1 {
 			return d.Errf("%s: %d arguments; expected one, as in `%s %s`", name, len(args), name, example)
+		}
+		if args[0] == "" {
+			return d.Errf("%s: it is empty; expected text, as in `%s %s`", name, name, example)
 		}
 		*into = args[0]
 		return noBlock(d, name)
@@ -211,8 +216,28 @@ func parseTransport(d *caddyfile.Dispenser, e *Environment) error {
 
 func accountWords(a *Account) words {
 	return words{
-		"username":  oneText(&a.Username, "{env.CTM_USERNAME}"),
-		"password":  oneText(&a.Password, "{file./run/secrets/ctm_password}"),
-		"api_token": oneText(&a.APIToken, "{file./run/secrets/ctm_api_token}"),
+		"username":  secretText(&a.Username, "{env.CTM_USERNAME}"),
+		"password":  secretText(&a.Password, "{file./run/secrets/ctm_password}"),
+		"api_token": secretText(&a.APIToken, "{file./run/secrets/ctm_api_token}"),
+	}
+}
+
+// secretText reads a value that may be {file.PATH} or {env.NAME}.
+func secretText(into *string, example string) word {
+	return func(d *caddyfile.Dispenser) error {
+		name := d.Val()
+		if err := oneText(into, example)(d); err != nil {
+			return err
+		}
+		spec, err := secret.Parse(*into)
+		if err != nil {
+			return d.Errf("%s: %w", name, err)
+		}
+		// {host} and its like have become {http.request.host} by now, and what
+		// stood there cannot be told any more: a literal would be wrong.
+		if spec.Kind == secret.Literal && strings.Contains(*into, "{http.") {
+			return d.Errf("%s: Caddy replaces such placeholders in a site block; write the secret to a file, as in {file./path/to/secret}", name)
+		}
+		return nil
 	}
 }

@@ -119,7 +119,7 @@ func checkName(what, name string) error {
 	if name == "" || len(name) > 128 || strings.ContainsFunc(name, func(r rune) bool {
 		return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:", r)
 	}) {
-		return fmt.Errorf("%s name %q: expected letters, digits and the characters -_.:", what, name)
+		return fmt.Errorf("%s name %q: expected letters, digits, and - _ . or : alone", what, name)
 	}
 	return nil
 }

@@ -173,7 +173,7 @@ func (g *gateway) sweep(path string) {
 
 func sweep(t testing.TB, what string, content []byte) {
 	t.Helper()
-	for _, canary := range []string{canaryPassword, canaryKey, canaryToken, "7d3f", "91ac", "55e0"} {
+	for _, canary := range []string{canaryPassword, canaryKey, canaryToken, "pässword-{1}", "client-key-91ac", "api-token-55e0"} {
 		if bytes.Contains(content, []byte(canary)) {
 			t.Errorf("%s holds the canary %q", what, canary)
 		}
@@ -210,7 +210,11 @@ func (g *gateway) do(method, path string, body io.Reader, edit func(*http.Reques
 	if edit != nil {
 		edit(req)
 	}
+	// A connection of its own, since the port may have been another gateway's
+	// a moment ago.
+	transport := &http.Transport{DisableKeepAlives: true}
 	client := &http.Client{
+		Transport:     transport,
 		Timeout:       time.Minute,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}

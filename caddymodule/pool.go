@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,9 +40,14 @@ type entry struct {
 // config. Its key holds the source of the password, never the password.
 func acquireEntry(ctx caddy.Context, env *environment, name, username string, password secret.Spec) (*entry, error) {
 	c := env.config
+	trust, err := c.trust()
+	if err != nil {
+		return nil, err
+	}
 	settings, err := json.Marshal([]any{
 		env.name, name, c.Endpoint, c.TLSCAFile, c.TLSServerName, c.TLSClientCertificate, c.TLSInsecureSkipVerify,
 		c.loginTimeout(), c.lifetime(), c.renewBefore(), c.idleTimeout(), username, password.Identity(),
+		c.Transport, trust,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("comparing accounts: %w", err)
@@ -53,6 +60,24 @@ func acquireEntry(ctx caddy.Context, env *environment, name, username string, pa
 		return nil, err
 	}
 	return held.(*entry), nil
+}
+
+// trust stands for the contents of the TLS files: a login must trust whom the
+// calls of the same config trust, and show what they show.
+func (e *Environment) trust() ([]string, error) {
+	paths := slices.Clone(e.TLSCAFile)
+	if c := e.TLSClientCertificate; c != nil {
+		paths = append(paths, c.Certificate, c.Key)
+	}
+	prints := make([]string, 0, len(paths))
+	for _, path := range paths {
+		content, err := os.ReadFile(path) //nolint:gosec // the operator names the path
+		if err != nil {
+			return nil, fmt.Errorf("comparing accounts: %w", err)
+		}
+		prints = append(prints, secret.Fingerprint(string(content)))
+	}
+	return prints, nil
 }
 
 func newEntry(ctx caddy.Context, key string, env *environment, name, username string, password secret.Spec) (*entry, error) {

@@ -1,0 +1,168 @@
+package caddymodule_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+
+	"github.com/ctmgate/ctmgate/caddymodule"
+	"github.com/ctmgate/ctmgate/internal/emulator"
+)
+
+const examplePath = "../Caddyfile.example"
+
+func readExample(t *testing.T) []byte {
+	t.Helper()
+	content, err := os.ReadFile(examplePath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content
+}
+
+func TestTheExampleIsFormatted(t *testing.T) {
+	content := readExample(t)
+	if formatted := caddyfile.Format(content); !bytes.Equal(formatted, content) {
+		t.Errorf("`caddy fmt` would make it\n%s", formatted)
+	}
+}
+
+func TestTheExampleAdaptsAsItStands(t *testing.T) {
+	config, err := adapt(string(readExample(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, part := range []string{
+		`"unix//run/ctmgate/admin.sock|0600"`, `"{file./run/secrets/ctm_password}"`, `"{file./run/secrets/ctm_api_token}"`,
+		`"{env.CTM_USERNAME}"`, `"gateway.example.com"`, `"grace_period": 25000000000`,
+	} {
+		if !strings.Contains(config, part) {
+			t.Errorf("the adapted example lacks %s:\n%s", part, config)
+		}
+	}
+}
+
+// example is the example, running, with its variables set.
+type example struct {
+	*gateway
+	sidecar, shared, tls string // addresses
+	admin                string // path of the socket
+}
+
+// startExample sets the variables of the example, and changes nothing in it
+// but to keep its listeners on loopback and to log everything to a file.
+func startExample(t *testing.T, up *upstream) example {
+	t.Helper()
+	e := example{sidecar: freeAddr(t), shared: freeAddr(t), tls: freeAddr(t), admin: adminSocket(t)}
+	port := func(addr string) string {
+		_, port, err := net.SplitHostPort(addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return port
+	}
+	for name, value := range map[string]string{
+		"CTMGATE_ADMIN": e.admin, "CTMGATE_SIDECAR_PORT": port(e.sidecar),
+		"CTMGATE_HTTP_PORT": port(e.shared), "CTMGATE_HTTPS_PORT": port(e.tls), "CTMGATE_SITE": "http://gateway.example.com",
+		// Of "team-password-of-the-test", at the lowest cost.
+		"CTMGATE_TEAM_HASH": "$2a$04$J374uJIPxWFn.H1Ho69yuu.or3qDyIXjYQmocfqoqlpSVh1rvgl6a",
+		"CTM_ENDPOINT":      up.URL(), "CTM_CA_FILE": up.caFile, "CTM_USERNAME": "emuser",
+		"CTM_PASSWORD_FILE": secretFile(t, canaryPassword), "CTM_API_TOKEN_FILE": secretFile(t, canaryToken),
+	} {
+		t.Setenv(name, value)
+	}
+	e.gateway = &gateway{t: t, addr: e.sidecar, log: filepath.Join(t.TempDir(), "caddy.log")}
+	config, err := adapt(string(readExample(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, addr := range []string{e.shared, e.tls} {
+		open := `":` + port(addr) + `"`
+		if !strings.Contains(config, open) {
+			t.Fatalf("nothing listens on %s:\n%s", open, config)
+		}
+		config = strings.ReplaceAll(config, open, `"`+addr+`"`)
+	}
+	// Its own filters stay; only level and file are the test's.
+	var members map[string]any
+	if err := json.Unmarshal([]byte(config), &members); err != nil {
+		t.Fatal(err)
+	}
+	for _, log := range members["logging"].(map[string]any)["logs"].(map[string]any) {
+		log.(map[string]any)["level"] = "DEBUG"
+		log.(map[string]any)["writer"] = map[string]any{"output": "file", "filename": e.log, "roll": false}
+	}
+	whole, err := json.Marshal(members)
+	if err != nil {
+		t.Fatal(err)
+	}
+	caddy.ConfigAutosavePath = filepath.Join(t.TempDir(), "autosave.json")
+	if err := caddy.Load(whole, true); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := caddy.Stop(); err != nil {
+			t.Error(err)
+		}
+		caddymodule.WaitForLogouts()
+		e.sweep(e.log)
+		e.sweep(caddy.ConfigAutosavePath)
+	})
+	return e
+}
+
+func TestTheExampleRuns(t *testing.T) {
+	up := startUpstream(t, emulator.Options{APITokens: []emulator.APIToken{{Name: "reports", Value: canaryToken, User: "emuser", Roles: []string{"User"}}}})
+	wantNoSessionLeft(t, up)
+	e := startExample(t, up)
+	asTeam := func(r *http.Request) {
+		r.Host = "gateway.example.com"
+		r.SetBasicAuth("team", "team-password-of-the-test")
+	}
+	for _, c := range []struct {
+		name, addr, path string
+		edit             func(*http.Request)
+		status           int
+		code             string
+	}{
+		{"the sidecar without a credential", e.sidecar, "/automation-api/config/servers", nil, 200, ""},
+		{"the sidecar's health", e.sidecar, "/healthz", nil, 200, ""},
+		{"the sidecar beside the API", e.sidecar, "/", nil, 404, "ctmgate.outside_api"},
+		{"the sidecar under a foreign name", e.sidecar, "/automation-api/config/servers", func(r *http.Request) { r.Host = "attacker.example.com" }, 403, "ctmgate.not_admitted"},
+		{"the shared site with a password", e.shared, "/prod/automation-api/config/servers?token=" + canaryKey, asTeam, 200, ""},
+		{"the shared site without a password", e.shared, "/prod/automation-api/config/servers", func(r *http.Request) { r.Host = "gateway.example.com" }, 401, ""},
+		{"the shared site's health", e.shared, "/healthz", func(r *http.Request) { r.Host = "gateway.example.com" }, 200, ""},
+		{"the shared site beside the prefix", e.shared, "/automation-api/config/servers", asTeam, 404, ""},
+		{"a host that no site names", e.shared, "/prod/automation-api/config/servers", nil, 404, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			e.addr = c.addr
+			got := e.do(http.MethodGet, c.path, nil, func(r *http.Request) {
+				r.Header.Set("X-Api-Key", canaryKey)
+				if c.edit != nil {
+					c.edit(r)
+				}
+			})
+			wantReply(t, got, c.status, c.code)
+		})
+	}
+	if s := up.Stats(); s.Logins != 1 || s.Calls != 2 || s.RejectedCalls != 0 {
+		t.Errorf("upstream saw %+v; expected one login and two calls", s)
+	}
+	shown := fromAdmin(t, e.admin, "/config/")
+	sweep(t, "the admin API", []byte(shown))
+	if !strings.Contains(shown, "{env.CTM_USERNAME}") {
+		t.Errorf("the admin API does not show the running config:\n%s", shown)
+	}
+	if !strings.Contains(e.logged(), "handled request") {
+		t.Error("the shared site has no access log")
+	}
+}

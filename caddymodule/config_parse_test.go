@@ -1,0 +1,162 @@
+package caddymodule_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// mistake is one thing that an operator may write, and what the error says.
+type mistake struct {
+	name  string
+	lines string
+	line  int // of the Caddyfile, where the error was found
+	want  []string
+}
+
+func (m mistake) check(t *testing.T, caddyfile string) {
+	t.Helper()
+	_, err := adapt(caddyfile)
+	wantError(t, err, append(m.want, fmt.Sprintf("at Caddyfile:%d", m.line))...)
+}
+
+const goodEndpoint = "endpoint https://em.example.com:8443/automation-api"
+
+const goodAccount = `account batch {
+username {env.CTM_USERNAME}
+password {file./run/secrets/ctm_password}
+}`
+
+// TestEachMistakeInAnEnvironmentIsNamedWithItsLine has the mistake begin at
+// line 4.
+func TestEachMistakeInAnEnvironmentIsNamedWithItsLine(t *testing.T) {
+	for _, m := range []mistake{
+		{"no endpoint", goodAccount, 8, []string{"environment prod", "endpoint is missing", "https://em.example.com"}},
+		{"an endpoint without argument", "endpoint", 4, []string{"endpoint: no argument", "expected one or more"}},
+		{"an endpoint with a block", goodEndpoint + " {\nx\n}", 5, []string{"endpoint: takes no block"}},
+		{"two endpoint lines", goodEndpoint + "\n" + goodEndpoint, 5, []string{"endpoint is stated twice", "expected it once"}},
+		{"an endpoint that is no URL", "endpoint https://em.example.com:port/", 4, []string{"endpoint: it is no URL", "expected a URL such as"}},
+		{"an endpoint without scheme", "endpoint em.example.com/automation-api", 4, []string{`no absolute http or https URL`, "expected a URL"}},
+		{"an endpoint with host and port alone", "endpoint em.example.com:8443", 4, []string{`no absolute http or https URL`}},
+		{"an endpoint of another scheme", "endpoint ftp://em.example.com", 4, []string{`"ftp://em.example.com" is no absolute http or https URL`}},
+		{"an endpoint without host", "endpoint https:///automation-api", 4, []string{"names no host"}},
+		{"an endpoint with a user", "endpoint https://emuser:" + canaryKey + "@em.example.com/", 4, []string{"it holds a user name or password"}},
+		{"an endpoint with a query", "endpoint https://em.example.com/?a=b", 4, []string{"it has a query"}},
+		{"an endpoint with an empty query", "endpoint https://em.example.com/?", 4, []string{"it has a query"}},
+		{"an endpoint with a fragment", "endpoint https://em.example.com/#a", 4, []string{"it has a fragment"}},
+		{"an endpoint with an escaped path", "endpoint https://em.example.com/a%2Fb", 4, []string{"its path is not plain"}},
+		{"an endpoint with dot segments", "endpoint https://em.example.com/a/../b", 4, []string{"its path has dot segments"}},
+		{"endpoints with two base paths", "endpoint https://em1.example.com/automation-api https://em2.example.com/other\n" + goodAccount, 9,
+			[]string{"share one base path", `expected "/automation-api"`}},
+		{"plain http", "endpoint http://em.example.com/automation-api\n" + goodAccount, 9,
+			[]string{"plain http would send passwords in the clear", "expected https, or allow_plain_http"}},
+		{"plain http to a name that begins like loopback", "endpoint http://127.0.0.1.example.com/\n" + goodAccount, 9, []string{"plain http"}},
+		{"plain http of the second endpoint", "endpoint https://em1.example.com http://em2.example.com\n" + goodAccount, 9, []string{"endpoint http://em2.example.com: plain http"}},
+		{"no account", goodEndpoint, 5, []string{"there is no account", "expected one with username and password, or with api_token"}},
+		{"tls_ca_file without argument", "tls_ca_file", 4, []string{"tls_ca_file: no argument", "expected one or more"}},
+		{"tls_server_name without argument", "tls_server_name", 4, []string{"tls_server_name: 0 arguments; expected one, as in `tls_server_name em.example.com`"}},
+		{"two tls_server_names", "tls_server_name a\ntls_server_name b", 5, []string{"tls_server_name is stated twice"}},
+		{"braces in tls_server_name", goodEndpoint + "\ntls_server_name {env.NAME}\n" + goodAccount, 10, []string{"tls_server_name: placeholders are not read here", "expected a host name"}},
+		{"a client certificate without key", "tls_client_certificate cert.pem", 4, []string{"1 arguments; expected two", "cert.pem key.pem"}},
+		{"tls_insecure_skip_verify with an argument", "tls_insecure_skip_verify on", 4, []string{`tls_insecure_skip_verify: takes no argument, found "on"`}},
+		{"allow_plain_http with a block", "allow_plain_http {\nx\n}", 5, []string{"allow_plain_http: takes no block"}},
+		{"a login_timeout of zero", "login_timeout 0s", 4, []string{`login_timeout: "0s" is not a duration above zero; expected one such as 15s`}},
+		{"a negative session_lifetime", "session_lifetime -30m", 4, []string{`session_lifetime: "-30m" is not a duration above zero`}},
+		{"a renew_before without unit", "renew_before 5", 4, []string{`renew_before: "5" is not a duration above zero; expected one such as 5m`}},
+		{"a garbled idle_timeout", "idle_timeout never", 4, []string{`idle_timeout: "never" is not a duration above zero`, "or off"}},
+		{"an idle_timeout of zero", "idle_timeout 0", 4, []string{"idle_timeout", "or off"}},
+		{"two durations", "login_timeout 1s 2s", 4, []string{"login_timeout: 2 arguments; expected one"}},
+		{"renew_before as long as the lifetime", goodEndpoint + "\nrenew_before 30m\n" + goodAccount, 10, []string{"renew_before is 30m0s; expected less than session_lifetime, which is 30m0s"}},
+		{"a lifetime not above renew_before", goodEndpoint + "\nsession_lifetime 4m\nrenew_before 5m\n" + goodAccount, 11, []string{"renew_before is 5m0s; expected less than session_lifetime, which is 4m0s"}},
+		{"a public_url that is no URL", "public_url controlm.example.com", 4, []string{"public_url:", "no absolute http or https URL"}},
+		{"transport of another kind", "transport fastcgi {\n}", 4, []string{"expected `transport http {…}`"}},
+		{"transport without kind", "transport", 4, []string{"expected `transport http {…}`"}},
+		{"an unknown word inside transport", "transport http {\nresponse_timeout 5m\n}", 5, []string{"response_timeout"}},
+		{"tls inside transport", "transport http {\ntls\n}", 6, []string{"TLS is not said here", "expected tls_ca_file"}},
+		{"tls_insecure_skip_verify inside transport", "transport http {\ntls_insecure_skip_verify\n}", 6, []string{"TLS is not said here"}},
+		{"tls_server_name inside transport", "transport http {\ntls_server_name a\n}", 6, []string{"TLS is not said here"}},
+		{"tls_trust_pool inside transport", "transport http {\ntls_trust_pool file a.pem\n}", 6, []string{"TLS is not said here"}},
+		{"an account without name", "account {\n}", 4, []string{"account: 0 names; expected one, as in `account batch {`"}},
+		{"an account with two names", "account batch reports {\n}", 4, []string{"account: 2 names; expected one"}},
+		{"two accounts of one name", goodAccount + "\n" + goodAccount, 8, []string{"account batch: there are two of this name"}},
+		{"an account with both kinds of secret", "account batch {\nusername a\npassword b\napi_token c\n}", 8, []string{"account batch: it has both kinds of secret; expected username and password, or api_token alone"}},
+		{"an account with username and API token", "account batch {\nusername a\napi_token c\n}", 7, []string{"it has both kinds of secret"}},
+		{"an account without a secret", "account batch {\n}", 5, []string{"account batch: it has no secret; expected username and password, or api_token"}},
+		{"an account without a password", "account batch {\nusername a\n}", 6, []string{"account batch: password is missing beside username"}},
+		{"an account without a username", "account batch {\npassword a\n}", 6, []string{"account batch: username is missing beside password"}},
+		{"a password of two words", "account batch {\npassword " + canaryKey + " " + canaryToken + "\n}", 5, []string{"password: 2 arguments; expected one", "{file./run/secrets/ctm_password}"}},
+		{"an empty password", "account batch {\npassword \"\"\n}", 5, []string{"password: it is empty; expected text, as in"}},
+		{"a password with a block", "account batch {\npassword " + canaryKey + " {\nx\n}\n}", 6, []string{"password: takes no block"}},
+		{"a word that is not there yet", "seal_key x", 4, []string{`unknown word "seal_key"; expected one of account`}},
+		{"a default_account that is none", goodEndpoint + "\n" + goodAccount + "\ndefault_account reports", 10, []string{"default_account reports: there is no such account; expected one of batch"}},
+		{"an account whose name has a slash", goodEndpoint + "\n" + strings.Replace(goodAccount, "batch", "a/b", 1), 9, []string{`account name "a/b": expected letters, digits`}},
+	} {
+		t.Run(m.name, func(t *testing.T) {
+			m.check(t, "{\ncontrolm {\nenvironment prod {\n"+m.lines+"\n}\n}\n}\n:8080 {\ncontrolm prod\n}\n")
+		})
+	}
+}
+
+// TestEachMistakeInTheGlobalOptionIsNamedWithItsLine has the mistake begin at
+// line 2.
+func TestEachMistakeInTheGlobalOptionIsNamedWithItsLine(t *testing.T) {
+	environment := "environment prod {\n" + goodEndpoint + "\n" + goodAccount + "\n}"
+	for _, m := range []mistake{
+		{"an argument", "controlm prod {\n}", 2, []string{`controlm: takes no argument here, found "prod"; expected a block with environments`}},
+		{"the option twice", "controlm {\n" + environment + "\n}\ncontrolm {\n}", 11, []string{"the global option is stated twice", "with all environments in it"}},
+		{"an environment without name", "controlm {\nenvironment {\n}\n}", 3, []string{"environment: 0 names; expected one, as in `environment prod {`"}},
+		{"an environment with two names", "controlm {\nenvironment prod test {\n}\n}", 3, []string{"environment: 2 names; expected one"}},
+		{"an environment whose name has a blank", "controlm {\nenvironment \"prod eu\" {\n}\n}", 3, []string{`environment name "prod eu": expected letters, digits`}},
+		{"two environments of one name", "controlm {\n" + environment + "\n" + environment + "\n}", 10, []string{"environment prod: there are two of this name"}},
+		{"share_sessions, which is not there yet", "controlm {\nshare_sessions\n}", 3, []string{`unknown word "share_sessions"; expected one of environment`}},
+	} {
+		t.Run(m.name, func(t *testing.T) {
+			m.check(t, "{\n"+m.lines+"\n}\n:8080 {\ncontrolm prod\n}\n")
+		})
+	}
+}
+
+// TestEachMistakeInASiteIsNamedWithItsLine has the mistake begin at line 2.
+func TestEachMistakeInASiteIsNamedWithItsLine(t *testing.T) {
+	const inline = "controlm https://em.example.com:8443/automation-api {\n"
+	const user = "username {env.CTM_USERNAME}\n"
+	for _, m := range []mistake{
+		{"no environment", "controlm", 2, []string{"expected the name of an environment, or its endpoint"}},
+		{"two environments", "controlm prod test", 2, []string{"controlm: 2 arguments; expected the name of one environment, or endpoints that begin with https://"}},
+		{"an endpoint and a name", "controlm https://em.example.com prod", 2, []string{`endpoint: "prod" is no absolute http or https URL`}},
+		{"an inline endpoint with a user", "controlm https://emuser:" + canaryKey + "@em.example.com", 2, []string{"it holds a user name or password"}},
+		{"an inline environment without account", "controlm https://em.example.com", 2, []string{"environment em.example.com: account default: it has no secret; expected username and password, or api_token"}},
+		{"an inline environment with both kinds of secret", inline + user + "password a\napi_token b\n}", 6, []string{"it has both kinds of secret"}},
+		{"an inline environment with two base paths", "controlm https://em1.example.com/a https://em2.example.com/b {\napi_token a\n}", 4, []string{"share one base path"}},
+		{"a choice of account inline", inline + "account batch\n}", 3, []string{`unknown word "account"`, "expected one of admit,"}},
+		{"a default_account inline", inline + "default_account batch\n}", 3, []string{`unknown word "default_account"`}},
+		{"an endpoint word inline", inline + goodEndpoint + "\n}", 3, []string{`unknown word "endpoint"`}},
+		{"an inline name with a slash", inline + "name a/b\napi_token {env.X}\n}", 5, []string{`environment name "a/b": expected letters, digits`}},
+		{"a secret beside a named environment", "controlm prod {\npassword " + canaryKey + "\n}", 3, []string{`unknown word "password"; expected one of account, admit, allow_credential_changes, replay_buffer`}},
+		{"two accounts", "controlm prod {\naccount a\naccount b\n}", 4, []string{"account is stated twice; expected it once"}},
+		{"an account without name", "controlm prod {\naccount\n}", 3, []string{"account: 0 arguments; expected one, as in `account batch`"}},
+		{"admit without argument", "controlm prod {\nadmit\n}", 3, []string{"expected `admit loopback`, with host names after it where wanted, or `admit anyone`"}},
+		{"admit of something else", "controlm prod {\nadmit everyone\n}", 3, []string{"admit everyone: expected `loopback`", "or `anyone`"}},
+		{"admit clients, which is not there yet", "controlm prod {\nadmit clients\n}", 3, []string{"admit clients: expected `loopback`"}},
+		{"admit anyone with more", "controlm prod {\nadmit anyone em.example.com\n}", 3, []string{"admit anyone: takes nothing more"}},
+		{"admit loopback with a URL", "controlm prod {\nadmit loopback https://em.example.com\n}", 3, []string{`"https://em.example.com" is no host name; expected one such as em.example.com`}},
+		{"two admits", "controlm prod {\nadmit loopback\nadmit anyone\n}", 4, []string{"admit is stated twice"}},
+		{"a garbled replay_buffer", "controlm prod {\nreplay_buffer much\n}", 3, []string{`replay_buffer: "much" is not a size up to 1GiB; expected one such as 1MiB`}},
+		{"a negative replay_buffer", "controlm prod {\nreplay_buffer -1\n}", 3, []string{"is not a size up to 1GiB"}},
+		{"a huge replay_buffer", "controlm prod {\nreplay_buffer 2GiB\n}", 3, []string{`"2GiB" is not a size up to 1GiB`}},
+		{"allow_credential_changes with an argument", "controlm prod {\nallow_credential_changes off\n}", 3, []string{`takes no argument, found "off"`}},
+		{"rewrite_urls, which is not there yet", "controlm prod {\nrewrite_urls on\n}", 3, []string{`unknown word "rewrite_urls"`}},
+		{"annotate, which is not there yet", "controlm prod {\nannotate A b\n}", 3, []string{`unknown word "annotate"`}},
+		{"a file without a folder", inline + user + "password {file.ctm_password}\n}", 4,
+			[]string{"password: ", "{file.ctm_password} names a file without a folder", "{file./run/secrets/ctm_password}"}},
+		{"a token's file without a folder", inline + "api_token {file.token}\n}", 3, []string{"api_token: ", "{file.token} names a file without a folder"}},
+		{"a literal that Caddy has rewritten", inline + user + "password {host}7d\n}", 4,
+			[]string{"password: ", "Caddy replaces such placeholders in a site block", "{file./path/to/secret}"}},
+		{"health with an argument", "controlm_health /healthz live", 2, []string{`controlm_health: takes no argument, found "live"`}},
+		{"health with a block", "controlm_health {\nx\n}", 3, []string{`controlm_health: takes no block, found "x"`}},
+	} {
+		t.Run(m.name, func(t *testing.T) {
+			m.check(t, ":8080 {\n"+m.lines+"\n}\n")
+		})
+	}
+}
