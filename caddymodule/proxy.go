@@ -8,6 +8,7 @@ import (
 	"net/http/httputil"
 	"strings"
 	"sync"
+	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -24,7 +25,9 @@ type call struct {
 	source  session.Source
 	path    apipath.Path
 	body    *relay.Body // nil when the request has none
-	answer  io.Closer   // body of the answer that was handed on, which holds a token
+	answer  io.Closer   // body of upstream's answer
+	use     session.Use
+	using   bool // use is to be released
 }
 
 type callKey struct{}
@@ -32,9 +35,7 @@ type callKey struct{}
 // forward sends the call upstream and streams the answer back.
 func (h *Handler) forward(w http.ResponseWriter, r *http.Request, path apipath.Path) {
 	c := &call{handler: h, source: h.account.source, path: path}
-	// ReverseProxy leaves the body of some answers open, as of a switch of
-	// protocols that fails, and with it the token would stay in use for good.
-	defer c.closeAnswer()
+	defer c.end()
 	if r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0 {
 		c.body = relay.NewBody(r.Body, h.replay)
 		defer func() { _ = c.body.Close() }()
@@ -42,11 +43,23 @@ func (h *Handler) forward(w http.ResponseWriter, r *http.Request, path apipath.P
 	h.proxy.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callKey{}, c)))
 }
 
-func (c *call) closeAnswer() {
+// end gives the token back. ReverseProxy leaves the body of some answers
+// open, as of a switch of protocols that fails.
+func (c *call) end() {
 	if c.answer != nil {
 		_ = c.answer.Close()
+		c.answer = nil
+	}
+	if c.using {
+		c.using = false
+		c.source.Release(c.use)
 	}
 }
+
+// flushInterval is how long the beginning of an answer may wait for more of
+// it. Flushing at once would cost each call a write and a goroutine more, a
+// fifth of its CPU.
+const flushInterval = 10 * time.Millisecond
 
 // newProxy builds the forwarder of an environment.
 func newProxy(env *environment, logger *zap.Logger) *httputil.ReverseProxy {
@@ -55,7 +68,7 @@ func newProxy(env *environment, logger *zap.Logger) *httputil.ReverseProxy {
 	return &httputil.ReverseProxy{
 		Rewrite:        func(r *httputil.ProxyRequest) { rewrite(env, r) },
 		Transport:      lastHop{env.transport},
-		FlushInterval:  -1,
+		FlushInterval:  flushInterval,
 		BufferPool:     copyBuffers{},
 		ErrorLog:       stdLogger,
 		ModifyResponse: modifyResponse,
@@ -89,6 +102,9 @@ func modifyResponse(res *http.Response) error {
 	relay.StripResponse(res.Header)
 	if res.StatusCode != http.StatusSwitchingProtocols {
 		relay.StripResponseTrailers(res)
+		// ReverseProxy flushes at once where the length is unknown, and asks
+		// nothing else of this field: the header says what is sent.
+		res.ContentLength = max(res.ContentLength, 0)
 		return nil
 	}
 	// ReverseProxy lets a switch without any Upgrade pass when none was asked

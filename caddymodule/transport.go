@@ -3,7 +3,6 @@ package caddymodule
 import (
 	"io"
 	"net/http"
-	"sync"
 
 	"github.com/ctmgate/ctmgate/internal/relay"
 	"github.com/ctmgate/ctmgate/internal/secret"
@@ -28,13 +27,13 @@ func (t lastHop) RoundTrip(req *http.Request) (*http.Response, error) {
 	unauthorized, expired := rejection(res)
 	if !unauthorized && !expired {
 		c.source.Accepted(use)
-		return c.hand(res, use), nil
+		return res, nil
 	}
 	if !c.source.Reject(use, c.path.Template(), expired) {
-		return c.hand(res, use), nil
+		return res, nil
 	}
 	discard(res)
-	c.source.Release(use)
+	c.end()
 
 	res, use, err = t.try(req, c)
 	if err != nil {
@@ -45,7 +44,7 @@ func (t lastHop) RoundTrip(req *http.Request) (*http.Response, error) {
 		c.source.Accepted(use)
 	}
 	c.source.Replayed(c.path.Template(), unauthorized)
-	return c.hand(res, use), nil
+	return res, nil
 }
 
 // rejection tells whether an answer is a 401, and whether it says that the
@@ -60,7 +59,8 @@ func rejection(res *http.Response) (unauthorized, expired bool) {
 	return false, false
 }
 
-// try sends the call with a token of its own.
+// try sends the call with a token of its own, which is in use until the end
+// of the call.
 func (t lastHop) try(req *http.Request, c *call) (*http.Response, session.Use, error) {
 	out := *req
 	if c.body != nil {
@@ -80,12 +80,13 @@ func (t lastHop) try(req *http.Request, c *call) (*http.Response, session.Use, e
 		}
 		return nil, session.Use{}, err
 	}
+	c.use, c.using = use, true
 	out.Header = withCredential(req.Header, c.handler.account, use.Token)
 	res, err := t.wire.RoundTrip(&out)
 	if err != nil {
-		c.source.Release(use)
 		return nil, session.Use{}, err
 	}
+	c.answer = res.Body
 	return res, use, nil
 }
 
@@ -104,43 +105,12 @@ func withCredential(h http.Header, a *account, token secret.Value) http.Header {
 }
 
 // maxDiscard is how much of an answer that is not passed on is read, so that
-// its connection can be used again.
+// its connection can be used again. A longer one costs the connection.
 const maxDiscard = 64 << 10
 
 func discard(res *http.Response) {
-	_, _ = io.CopyN(io.Discard, res.Body, maxDiscard)
-	_ = res.Body.Close()
-}
-
-// hand passes an answer on; the token is in use until its body is closed.
-func (c *call) hand(res *http.Response, use session.Use) *http.Response {
-	release := sync.OnceFunc(func() { c.source.Release(use) })
-	if conn, ok := res.Body.(io.ReadWriteCloser); ok {
-		res.Body = &heldConn{conn, release}
-	} else {
-		res.Body = &heldBody{res.Body, release}
+	if 0 <= res.ContentLength && res.ContentLength <= maxDiscard {
+		_, _ = io.Copy(io.Discard, res.Body)
 	}
-	return res
-}
-
-// heldBody holds a token until it is closed.
-type heldBody struct {
-	io.ReadCloser
-	release func()
-}
-
-func (b *heldBody) Close() error {
-	defer b.release()
-	return b.ReadCloser.Close()
-}
-
-// heldConn is a heldBody of a connection that has switched protocols.
-type heldConn struct {
-	io.ReadWriteCloser
-	release func()
-}
-
-func (c *heldConn) Close() error {
-	defer c.release()
-	return c.ReadWriteCloser.Close()
+	_ = res.Body.Close()
 }
