@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,8 +22,23 @@ import (
 
 // showsSecret tells whether Caddy's access log would show a secret of r.
 func showsSecret(r *http.Request) bool {
-	return len(r.Header["X-Api-Key"]) > 0 || len(r.Header["Authentication"]) > 0 || relay.HasToken(r.URL.RawQuery) ||
+	for name := range r.Header {
+		if caddyShows(name) {
+			return true
+		}
+	}
+	return relay.HasToken(r.URL.RawQuery) ||
 		r.RequestURI != "" && strings.IndexByte(r.RequestURI, '?') >= 0 && relay.HasToken(r.RequestURI[strings.IndexByte(r.RequestURI, '?')+1:])
+}
+
+// caddyShows tells whether a header holds a secret that Caddy's access log
+// would show: in the spellings that Caddy does not know, too.
+func caddyShows(name string) bool {
+	switch name {
+	case "Authorization", "Cookie", "Proxy-Authorization":
+		return false
+	}
+	return relay.IsCredential(name)
 }
 
 // hideFromAccessLog takes r out of Caddy's access log and returns what writes
@@ -38,7 +54,7 @@ func (h *Handler) hideFromAccessLog(w *relay.Writer, r *http.Request) func() {
 	caddyhttp.SetVar(r.Context(), caddyhttp.LogSkipVar, true)
 	begun := time.Now()
 	return func() {
-		loggers := accessLoggers(server.Logs, h.accessLog, r.Host)
+		loggers := accessLoggers(server.Logs, h.accessLog, r)
 		level := zapcore.InfoLevel
 		if w.Status >= 500 {
 			level = zapcore.ErrorLevel
@@ -67,38 +83,65 @@ func redacted(r *http.Request) *http.Request {
 			out.RequestURI += "?" + kept
 		}
 	}
-	for _, name := range []string{"X-Api-Key", "Authentication"} {
-		if _, ok := out.Header[name]; ok {
+	for name := range out.Header {
+		if caddyShows(name) {
 			out.Header[name] = []string{"REDACTED"}
 		}
 	}
 	return out
 }
 
-// accessLoggers are the loggers that Caddy would have used for host; none if
-// it would not have logged.
-func accessLoggers(logs *caddyhttp.ServerLogConfig, logger *zap.Logger, host string) []*zap.Logger {
-	host = strings.ToLower(host)
+// accessLoggers are the loggers that Caddy would have used for r; none if it
+// would not have logged.
+func accessLoggers(logs *caddyhttp.ServerLogConfig, logger *zap.Logger, r *http.Request) []*zap.Logger {
+	host := strings.ToLower(r.Host)
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		host = h
 	}
-	for pattern, loggerNames := range logs.LoggerNames {
-		if !certmagic.MatchWildcard(host, pattern) {
-			continue
-		}
-		named := make([]*zap.Logger, 0, len(loggerNames))
-		for _, name := range loggerNames {
-			named = append(named, logger.Named(name))
-		}
-		return named
-	}
-	for _, pattern := range logs.SkipHosts {
-		if certmagic.MatchWildcard(host, pattern) {
-			return nil
-		}
-	}
-	if logs.SkipUnmappedHosts {
+	if !logsHost(logs, host) {
 		return nil
 	}
-	return []*zap.Logger{logger.Named(logs.DefaultLoggerName)}
+	names := loggerNames(logs, host)
+	// `log_name` says it for this request.
+	if chosen, ok := caddyhttp.GetVar(r.Context(), caddyhttp.AccessLoggerNameVarKey).([]any); ok {
+		names = nil
+		for _, name := range chosen {
+			if text, ok := name.(string); ok {
+				names = append(names, text)
+			}
+		}
+	}
+	loggers := make([]*zap.Logger, 0, len(names))
+	for _, name := range names {
+		loggers = append(loggers, logger.Named(name))
+	}
+	return loggers
+}
+
+func logsHost(logs *caddyhttp.ServerLogConfig, host string) bool {
+	matches := func(pattern string) bool { return certmagic.MatchWildcard(host, pattern) }
+	for pattern := range logs.LoggerNames {
+		if matches(pattern) {
+			return true
+		}
+	}
+	return !slices.ContainsFunc(logs.SkipHosts, matches) && !logs.SkipUnmappedHosts
+}
+
+// loggerNames looks for the host itself, then for ever wider wildcards.
+func loggerNames(logs *caddyhttp.ServerLogConfig, host string) []string {
+	if names, ok := logs.LoggerNames[host]; ok {
+		return names
+	}
+	labels := strings.Split(host, ".")
+	for i := range labels {
+		if labels[i] == "" {
+			continue
+		}
+		labels[i] = "*"
+		if names, ok := logs.LoggerNames[strings.Join(labels, ".")]; ok {
+			return names
+		}
+	}
+	return []string{logs.DefaultLoggerName}
 }

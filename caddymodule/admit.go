@@ -13,13 +13,16 @@ import (
 // Modes of admission.
 const (
 	admitLoopback = "loopback"
+	admitClients  = "clients"
 	admitAnyone   = "anyone"
 )
 
 // admission decides who may call at all (contract.md, 3.1).
 type admission struct {
 	anyone bool
-	hosts  []string // beside the loopback names, lower case, without port
+	// clients: everybody may come in, and has to prove who they are.
+	clients bool
+	hosts   []string // beside the loopback names, lower case, without port
 }
 
 // parseAdmission reads the words of `admit`.
@@ -33,6 +36,11 @@ func parseAdmission(words []string) (admission, error) {
 			return admission{}, errors.New("admit anyone: takes nothing more")
 		}
 		return admission{anyone: true}, nil
+	case admitClients:
+		if len(words) > 1 {
+			return admission{}, errors.New("admit clients: takes nothing more")
+		}
+		return admission{clients: true}, nil
 	case admitLoopback:
 		a := admission{}
 		for _, host := range words[1:] {
@@ -43,13 +51,13 @@ func parseAdmission(words []string) (admission, error) {
 		}
 		return a, nil
 	}
-	return admission{}, fmt.Errorf("admit %s: expected `loopback`, with host names after it where wanted, or `anyone`", words[0])
+	return admission{}, fmt.Errorf("admit %s: expected `clients`, `loopback`, with host names after it where wanted, or `anyone`", words[0])
 }
 
 // admits tells whether r may go on. Under `loopback` it says why not: for the
 // log, since the caller is told all conditions at once.
 func (a admission) admits(r *http.Request) (reason string, ok bool) {
-	if a.anyone {
+	if a.anyone || a.clients {
 		return "", true
 	}
 	if !fromHere(r) {

@@ -12,10 +12,17 @@ import (
 type App struct {
 	// Control-M Automation APIs by name.
 	Environments map[string]*Environment `json:"environments,omitempty"`
+	// Who may call, by name. Once there is one, sites admit clients only,
+	// unless they say otherwise.
+	Clients map[string]*Client `json:"clients,omitempty"`
+	// Methods and paths that are open to callers without proof, as in
+	// "GET /ctm-cli.tgz". They are forwarded without any credential.
+	Public []string `json:"public,omitempty"`
 
 	ctx    caddy.Context
 	logger *zap.Logger
 	live   map[string]*environment // named and inline
+	known  *clients                // nil when there are none
 }
 
 // CaddyModule returns the Caddy module information.
@@ -32,6 +39,12 @@ func (a *App) Provision(ctx caddy.Context) error {
 	a.ctx = ctx
 	a.logger = ctx.Logger()
 	a.live = make(map[string]*environment)
+	var err error
+	if a.known, err = a.newClients(func(client, line string) {
+		a.logger.Warn("a rule has no effect", zap.String("client", client), zap.String("rule", line))
+	}); err != nil {
+		return err
+	}
 	for name, config := range a.Environments {
 		if config == nil {
 			config = new(Environment)

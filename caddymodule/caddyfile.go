@@ -13,8 +13,9 @@ import (
 //
 //	controlm [<matcher>] <environment> {
 //		account <name>
-//		admit loopback [<host...>] | anyone
+//		admit clients | loopback [<host...>] | anyone
 //		replay_buffer <size>
+//		rewrite_urls on|off
 //		allow_credential_changes
 //	}
 //
@@ -82,7 +83,7 @@ func (h *Handler) words() words {
 		"admit": func(d *caddyfile.Dispenser) error {
 			h.Admit = d.RemainingArgs()
 			if len(h.Admit) == 0 {
-				return d.Err("admit: expected `admit loopback`, with host names after it where wanted, or `admit anyone`")
+				return d.Err("admit: expected `admit clients`, `admit loopback`, with host names after it where wanted, or `admit anyone`")
 			}
 			if _, err := parseAdmission(h.Admit); err != nil {
 				return d.WrapErr(err)
@@ -90,6 +91,7 @@ func (h *Handler) words() words {
 			return noBlock(d, "admit")
 		},
 		"replay_buffer":            size(&h.ReplayBuffer, "1MiB"),
+		"rewrite_urls":             onOff(&h.RewriteURLs),
 		"allow_credential_changes": flag(&h.AllowCredentialChanges),
 	}
 }

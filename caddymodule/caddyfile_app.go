@@ -29,21 +29,37 @@ import (
 //			}
 //			default_account <name>
 //		}
+//		client <name> {
+//			key_sha256 <hash> [<key name>] [expires <day>]
+//			user <user>
+//			certificate_subject <subject>
+//			account <environment>/<account>
+//			allow <set> | <methods> <path...>
+//			deny <methods> <path...>
+//			allow_credential_changes
+//		}
+//		public <methods> <path...>
 //	}
 func parseApp(d *caddyfile.Dispenser, before any) (any, error) {
 	d.Next() // the option's name
 	if before != nil {
 		return nil, d.Err("controlm: the global option is stated twice; expected it once, with all environments in it")
 	}
-	app := App{Environments: make(map[string]*Environment)}
+	app := App{Environments: make(map[string]*Environment), Clients: make(map[string]*Client)}
 	if d.NextArg() {
 		return nil, d.Errf("controlm: takes no argument here, found %q; expected a block with environments", d.Val())
 	}
 	err := parseBlock(d, "controlm", words{
 		"environment": app.parseEnvironment,
-	}, "environment")
+		"client":      app.parseClient,
+		"public":      ruleLine(&app.Public, publicLine),
+	}, "environment", "client", "public")
 	if err != nil {
 		return nil, err
+	}
+	// What refers to environments can only be checked now that all are known.
+	if _, err := app.newClients(func(string, string) {}); err != nil {
+		return nil, d.WrapErr(err)
 	}
 	return httpcaddyfile.App{Name: "controlm", Value: caddyconfig.JSON(app, nil)}, nil
 }

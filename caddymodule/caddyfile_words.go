@@ -83,6 +83,23 @@ func flag(into *bool) word {
 	}
 }
 
+// onOff reads `on` or `off`.
+func onOff(into **bool) word {
+	return func(d *caddyfile.Dispenser) error {
+		name := d.Val()
+		var text string
+		if err := oneText(&text, "off")(d); err != nil {
+			return err
+		}
+		if text != "on" && text != "off" {
+			return d.Errf("%s: %q is neither; expected on or off", name, text)
+		}
+		on := text == "on"
+		*into = &on
+		return nil
+	}
+}
+
 func noBlock(d *caddyfile.Dispenser, name string) error {
 	if d.NextBlock(d.Nesting()) {
 		return d.Errf("%s: takes no block", name)

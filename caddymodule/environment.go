@@ -17,6 +17,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddytls"
 	"go.uber.org/zap"
 
+	"github.com/ctmgate/ctmgate/internal/relay"
 	"github.com/ctmgate/ctmgate/internal/secret"
 	"github.com/ctmgate/ctmgate/internal/session"
 )
@@ -28,6 +29,7 @@ type environment struct {
 	base      *url.URL // of the endpoint in use
 	basePath  string
 	transport wire
+	rewriter  *relay.Rewriter
 	accounts  map[string]*account
 	logger    *zap.Logger
 }
@@ -39,6 +41,9 @@ type account struct {
 	entry  *entry         // of an account with a password
 	token  *secret.Source // of an account with an API token
 }
+
+// nobody is the account of public calls: they are sent without a credential.
+var nobody = &account{source: session.Standing{Secret: secret.Fixed(secret.Value{})}}
 
 // newEnvironment builds what config, which has been checked, says.
 func newEnvironment(ctx caddy.Context, name string, config *Environment, logger *zap.Logger) (_ *environment, err error) {
@@ -52,6 +57,9 @@ func newEnvironment(ctx caddy.Context, name string, config *Environment, logger 
 		return nil, err
 	}
 	env.basePath = basePath(env.base)
+	if env.rewriter, err = relay.NewRewriter(slices.Concat(config.Endpoint, config.PublicURL)); err != nil {
+		return nil, fmt.Errorf("endpoint or public_url: %w", err)
+	}
 	if env.transport.HTTPTransport, err = config.newTransport(ctx); err != nil {
 		return nil, err
 	}

@@ -26,39 +26,58 @@ type answer struct {
 	// passing troubles, for which the vendor's listener must not be told to
 	// end for good (contract.md, 3.9).
 	lasting bool
+	allow   string // methods, for a 405
 }
 
 // The answers of the gateway (contract.md, section 6).
 var (
 	notAdmitted = answer{"ctmgate.not_admitted", http.StatusForbidden,
 		"This gateway answers only calls made on its own machine, to a local name, by no browser page and through no other proxy. " +
-			"Call it at 127.0.0.1, or have its operator add this host to `admit loopback`.", true}
+			"Call it at 127.0.0.1, or have its operator add this host to `admit loopback`.", true, ""}
 	methodNotAllowed = answer{"ctmgate.method_not_allowed", http.StatusMethodNotAllowed,
-		"This method is not part of the Automation API. Use GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS.", true}
+		"This method is not part of the Automation API. Use GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS.", true,
+		"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"}
+	postOnly = answer{"ctmgate.method_not_allowed", http.StatusMethodNotAllowed,
+		"Logging in and out takes POST.", true, "POST"}
+	bodyTooLarge = answer{"ctmgate.body_too_large", http.StatusRequestEntityTooLarge,
+		"The body of this call is larger than the gateway takes.", true, ""}
 	outsideAPI = answer{"ctmgate.outside_api", http.StatusNotFound,
-		"This path is not under the base path of the Automation API. Put the API's base path in front of it, as in %s/config/servers.", true}
+		"This path is not under the base path of the Automation API. Put the API's base path in front of it, as in %s/config/servers.", true, ""}
 	badPath = answer{"ctmgate.bad_path", http.StatusBadRequest,
-		"The path of this request is malformed: %s. Percent-encode what belongs into a segment, and leave the rest out.", true}
+		"The path of this request is malformed: %s. Percent-encode what belongs into a segment, and leave the rest out.", true, ""}
 	protectedOperation = answer{"ctmgate.protected", http.StatusForbidden,
 		"This operation handles credentials, sessions or rights, and is not open through this gateway. " +
-			"Its operator can open those that change credentials or rights with `allow_credential_changes`.", true}
+			"Its operator can open those that change credentials or rights with `allow_credential_changes`.", true, ""}
+	forbidden = answer{"ctmgate.forbidden", http.StatusForbidden,
+		"No rule of this gateway allows you this operation. Ask its operator for an `allow` line if you need it.", true, ""}
+	noAccount = answer{"ctmgate.no_account", http.StatusForbidden,
+		"The gateway has no account for you in this environment. Ask its operator for an `account` line.", true, ""}
+	unauthenticated = answer{"ctmgate.client_unauthenticated", http.StatusUnauthorized,
+		"This gateway needs a key of its own: show yours as `Authorization: Bearer KEY` or `x-api-key: KEY`. " +
+			"What was shown is missing, unknown or expired.", true, ""}
+	endedToken = answer{"ctmgate.client_unauthenticated", http.StatusUnauthorized,
+		"Session token is invalid or expired. Log in at the gateway again.", true, ""}
+	wrongLogin = answer{"ctmgate.client_unauthenticated", http.StatusUnauthorized,
+		"Failed to login: Incorrect username or password", true, ""}
+	ambiguousCredentials = answer{"ctmgate.ambiguous_credentials", http.StatusBadRequest,
+		"This request shows two different credentials. Show one.", true, ""}
 	loginRefused = answer{"ctmgate.login_refused", http.StatusBadGateway,
 		"Control-M refused the gateway's own username or password, or the user is locked. The gateway does not try that password again; " +
-			"its operator has to mend the password or unlock the user.", false}
+			"its operator has to mend the password or unlock the user.", false, ""}
 	loginPaused = answer{"ctmgate.login_paused", http.StatusServiceUnavailable,
-		"The gateway's login at Control-M failed a moment ago, and is tried again soon. Repeat this call after the time in Retry-After.", false}
+		"The gateway's login at Control-M failed a moment ago, and is tried again soon. Repeat this call after the time in Retry-After.", false, ""}
 	loginFailed = answer{"ctmgate.login_failed", http.StatusBadGateway,
-		"The gateway's login at Control-M was answered with an error, or not understandably. Repeat this call later; the gateway's log has the cause.", false}
+		"The gateway's login at Control-M was answered with an error, or not understandably. Repeat this call later; the gateway's log has the cause.", false, ""}
 	loginTimeout = answer{"ctmgate.login_timeout", http.StatusGatewayTimeout,
-		"The gateway's login at Control-M took too long. Repeat this call later; the gateway's log has more.", false}
+		"The gateway's login at Control-M took too long. Repeat this call later; the gateway's log has more.", false, ""}
 	upstreamUnreachable = answer{"ctmgate.upstream_unreachable", http.StatusBadGateway,
-		"Control-M cannot be reached from this gateway: name, connection or TLS. Repeat this call later; the gateway's log has the cause.", false}
+		"Control-M cannot be reached from this gateway: name, connection or TLS. Repeat this call later; the gateway's log has the cause.", false, ""}
 	upstreamTimeout = answer{"ctmgate.upstream_timeout", http.StatusGatewayTimeout,
-		"Control-M did not answer this call in time. It may have been carried out: look before you repeat it.", false}
+		"Control-M did not answer this call in time. It may have been carried out: look before you repeat it.", false, ""}
 	replayImpossible = answer{"ctmgate.replay_impossible", http.StatusServiceUnavailable,
-		"Control-M ended the gateway's session during this call, and its body is too large to be sent again by the gateway. Repeat this call now.", false}
+		"Control-M ended the gateway's session during this call, and its body is too large to be sent again by the gateway. Repeat this call now.", false, ""}
 	overloaded = answer{"ctmgate.overloaded", http.StatusServiceUnavailable,
-		"This gateway cannot take the call now. Repeat it after the time in Retry-After.", false}
+		"This gateway cannot take the call now. Repeat it after the time in Retry-After.", false, ""}
 )
 
 // clientGone is nginx's status for a caller that left; nobody reads it but
@@ -137,8 +156,10 @@ func (a answer) write(w http.ResponseWriter, r *http.Request, retryAfter time.Du
 	h.Set("Content-Type", "application/json")
 	h.Set("Cache-Control", "no-store")
 	switch {
+	case a.status == http.StatusUnauthorized:
+		h.Set("Www-Authenticate", `Bearer realm="ctmgate"`)
 	case a.status == http.StatusMethodNotAllowed:
-		h.Set("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
+		h.Set("Allow", a.allow)
 	case retryAfter >= 0:
 		h.Set("Retry-After", strconv.Itoa(int(math.Ceil(retryAfter.Seconds()))))
 	}
@@ -154,8 +175,11 @@ func (a answer) write(w http.ResponseWriter, r *http.Request, retryAfter time.Du
 	if err != nil { // two strings always marshal
 		body = nil
 	}
+	body = append(body, '\n')
+	// So that a client that is still sending need not wait for the end.
+	h.Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(a.status)
-	_, _ = w.Write(append(body, '\n'))
+	_, _ = w.Write(body)
 }
 
 // isWebSocket tells whether r asks for a WebSocket.

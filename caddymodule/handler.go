@@ -5,12 +5,15 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httputil"
+	"slices"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/ctmgate/ctmgate/internal/access"
 	"github.com/ctmgate/ctmgate/internal/apipath"
 	"github.com/ctmgate/ctmgate/internal/relay"
 )
@@ -28,13 +31,18 @@ type Handler struct {
 	// The account to act as. Default: the environment's default_account, or
 	// its only one.
 	Account string `json:"account,omitempty"`
-	// Who may call: "loopback", with further host names after it, or "anyone".
-	// Loopback means: from this machine, to a local name or one of those
-	// given, by no web page and through no proxy. Default: ["loopback"].
+	// Who may call: "clients"; "loopback", with further host names after it;
+	// or "anyone". Loopback means: from this machine, to a local name or one
+	// of those given, by no web page and through no proxy. Default:
+	// ["clients"] if any client is declared, else ["loopback"].
 	Admit []string `json:"admit,omitempty"`
 	// The most bytes of a request body that are kept, to send the call again
 	// after its token was rejected. Default: 1 MiB. 0 keeps none.
 	ReplayBuffer *int64 `json:"replay_buffer,omitempty"`
+	// Whether the API's own URLs in its answers become the gateway's, as the
+	// client called it, so that whoever follows them comes back here. A token
+	// in such a URL is taken out in any case. Default: true.
+	RewriteURLs *bool `json:"rewrite_urls,omitempty"`
 	// Opens the operations that handle credentials and rights. Whoever may
 	// call can then make an API token that needs no gateway any more.
 	AllowCredentialChanges bool `json:"allow_credential_changes,omitempty"`
@@ -42,10 +50,12 @@ type Handler struct {
 	logger    *zap.Logger
 	accessLog *zap.Logger
 	env       *environment
-	account   *account
+	account   *account // nil where each client needs one of its own
+	clients   *clients // nil where callers have no names
 	admission admission
 	proxy     *httputil.ReverseProxy
 	replay    int
+	keepURLs  bool
 }
 
 // CaddyModule returns the Caddy module information.
@@ -70,10 +80,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.env, err = h.findEnvironment(loaded.(*App)); err != nil {
 		return err
 	}
-	if h.account, err = h.env.choose(h.Account); err != nil {
-		return err
-	}
-	if h.admission, err = parseAdmission(h.Admit); err != nil {
+	if err := h.provisionAccess(loaded.(*App)); err != nil {
 		return err
 	}
 	h.replay = defaultReplayBuffer
@@ -83,12 +90,40 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		}
 		h.replay = int(*h.ReplayBuffer)
 	}
-	h.proxy = newProxy(h.env, h.logger)
+	h.keepURLs = h.RewriteURLs != nil && !*h.RewriteURLs
+	h.proxy = newProxy(h)
 	if h.admission.anyone {
 		h.logger.Warn("admit anyone: whoever reaches this address acts as the account, without showing who they are",
 			zap.String("environment", h.env.name), zap.String("account", h.account.name))
 	}
 	return nil
+}
+
+// provisionAccess settles who may call, and as whom.
+func (h *Handler) provisionAccess(app *App) (err error) {
+	if h.admission, err = parseAdmission(h.Admit); err != nil {
+		return err
+	}
+	if len(h.Admit) == 0 && app.known != nil {
+		h.admission.clients = true
+	}
+	if h.admission.clients {
+		if h.clients = app.known; h.clients == nil {
+			return errors.New("admit clients: there is no client; expected one in the global option controlm")
+		}
+		if h.AllowCredentialChanges {
+			return errors.New("allow_credential_changes: where there are clients, it belongs to the client that needs it")
+		}
+	}
+	h.account, err = h.env.choose(h.Account)
+	if err != nil && h.clients != nil && h.Account == "" {
+		for _, client := range app.Clients {
+			if slices.ContainsFunc(client.Account, func(line string) bool { return strings.HasPrefix(line, h.env.name+"/") }) {
+				return nil // a client makes the choice
+			}
+		}
+	}
+	return err
 }
 
 func (h *Handler) findEnvironment(app *App) (*environment, error) {
@@ -150,22 +185,55 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.
 		h.refuse(out, r, a.with(h.env.basePath), err)
 		return nil
 	}
-	if !h.open(path) {
-		h.refuse(out, r, protectedOperation, errors.New("protected operation"))
+	if path.IsLogin() || path.IsLogout() {
+		h.signIn(out, r, path)
 		return nil
 	}
-	h.forward(out, r, path)
+	acting, a, err := h.permit(r, path)
+	if err != nil {
+		h.refuse(out, r, a, err)
+		return nil
+	}
+	h.forward(out, r, path, acting)
 	return nil
 }
 
-// open tells whether the operation is one that this site forwards. Of
-// /session only the password update ever is: a log-in or log-out, in whatever
-// disguise, would be one of the gateway's own session.
-func (h *Handler) open(path apipath.Path) bool {
+// permit says as whom the call is forwarded, or why it is not.
+func (h *Handler) permit(r *http.Request, path apipath.Path) (*account, answer, error) {
 	if path.IsSession() && !path.IsPasswordUpdate() {
-		return false
+		// A log-in or log-out in disguise would be one of the gateway's own
+		// session.
+		return nil, protectedOperation, errors.New("protected operation")
 	}
-	return h.AllowCredentialChanges || !path.Protected()
+	if h.clients == nil {
+		if path.Protected() && !h.AllowCredentialChanges {
+			return nil, protectedOperation, errors.New("protected operation")
+		}
+		return h.account, answer{}, nil
+	}
+	who, err := h.clients.authenticate(r)
+	if err != nil {
+		if public, _ := h.clients.public.Decide(path); public && errors.Is(err, errNoProof) && !path.Protected() {
+			return nobody, answer{}, nil
+		}
+		return nil, refusalOf(err), err
+	}
+	if ok, line, a := who.mayCall(path); !ok {
+		return nil, a, fmt.Errorf("client %s may not, by the line %q", who.client.Name, line)
+	}
+	acting := h.accountOf(who.client)
+	if acting == nil {
+		return nil, noAccount, fmt.Errorf("client %s has no account here", who.client.Name)
+	}
+	return acting, answer{}, nil
+}
+
+// accountOf is the client's account, else the site's or the environment's.
+func (h *Handler) accountOf(client *access.Client) *account {
+	if name := client.Accounts[h.env.name]; name != "" {
+		return h.env.accounts[name]
+	}
+	return h.account
 }
 
 // originalTarget is the target as it came over the wire, whatever handlers
@@ -187,7 +255,6 @@ func (h *Handler) log(level zapcore.Level, message string, r *http.Request, a an
 	if c := h.logger.Check(level, message); c != nil {
 		c.Write(
 			zap.String("environment", h.env.name),
-			zap.String("account", h.account.name),
 			zap.String("code", a.code),
 			zap.Int("status", a.status),
 			zap.String("method", r.Method),

@@ -13,6 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"go.uber.org/zap"
 
+	"github.com/ctmgate/ctmgate/internal/access"
 	"github.com/ctmgate/ctmgate/internal/automationapi"
 	"github.com/ctmgate/ctmgate/internal/secret"
 	"github.com/ctmgate/ctmgate/internal/session"
@@ -25,6 +26,10 @@ var entries = caddy.NewUsagePool()
 // refusals outlives every config: a reload is no reason to try a refused
 // password again.
 var refusals = session.NewRefusals()
+
+// gatewayTokens are those that clients get who log in here; a reload does not
+// end them.
+var gatewayTokens = access.NewTokens(nil)
 
 // entry is one account's session, with all it needs of its own, so that it
 // borrows nothing from a config that ends.

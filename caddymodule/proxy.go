@@ -22,7 +22,8 @@ import (
 // call is one request on its way upstream.
 type call struct {
 	handler *Handler
-	source  session.Source
+	in      *http.Request // as it came to the handler
+	account *account
 	path    apipath.Path
 	body    *relay.Body // nil when the request has none
 	answer  io.Closer   // body of upstream's answer
@@ -33,14 +34,36 @@ type call struct {
 type callKey struct{}
 
 // forward sends the call upstream and streams the answer back.
-func (h *Handler) forward(w http.ResponseWriter, r *http.Request, path apipath.Path) {
-	c := &call{handler: h, source: h.account.source, path: path}
+func (h *Handler) forward(w http.ResponseWriter, r *http.Request, path apipath.Path, acting *account) {
+	c := &call{handler: h, in: r, account: acting, path: path}
 	defer c.end()
+	out := r.WithContext(context.WithValue(r.Context(), callKey{}, c))
 	if r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0 {
-		c.body = relay.NewBody(r.Body, h.replay)
+		// Nobody but net/http may close the body. Caddy's wrapper hides from it
+		// that somebody did, and then net/http takes what the client has not
+		// yet sent of the body for the next request.
+		out.Body = io.NopCloser(r.Body)
+		c.body = relay.NewBody(out.Body, h.replay)
 		defer func() { _ = c.body.Close() }()
 	}
-	h.proxy.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callKey{}, c)))
+	h.proxy.ServeHTTP(w, out)
+	if c.body != nil && r.ProtoMajor == 1 && !c.body.Ended() {
+		linger(w, c.body)
+	}
+}
+
+// lingering is how long a client may go on sending a body after its answer:
+// nginx's lingering_timeout.
+const lingering = 5 * time.Second
+
+// linger sends the answer and reads what is left of the body. Closed under a
+// client that is still sending, a connection is reset, and many clients then
+// never look at the answer.
+func linger(w http.ResponseWriter, body *relay.Body) {
+	rc := http.NewResponseController(w)
+	if rc.SetReadDeadline(time.Now().Add(lingering)) == nil && rc.Flush() == nil {
+		body.Drain()
+	}
 }
 
 // end gives the token back. ReverseProxy leaves the body of some answers
@@ -52,7 +75,7 @@ func (c *call) end() {
 	}
 	if c.using {
 		c.using = false
-		c.source.Release(c.use)
+		c.account.source.Release(c.use)
 	}
 }
 
@@ -61,26 +84,32 @@ func (c *call) end() {
 // fifth of its CPU.
 const flushInterval = 10 * time.Millisecond
 
-// newProxy builds the forwarder of an environment.
-func newProxy(env *environment, logger *zap.Logger) *httputil.ReverseProxy {
+// newProxy builds the forwarder of a site.
+func newProxy(h *Handler) *httputil.ReverseProxy {
 	// Body copies that a caller broke off end here: news only when debugging.
-	stdLogger, _ := zap.NewStdLogAt(logger, zapcore.DebugLevel)
+	stdLogger, _ := zap.NewStdLogAt(h.logger, zapcore.DebugLevel)
 	return &httputil.ReverseProxy{
-		Rewrite:        func(r *httputil.ProxyRequest) { rewrite(env, r) },
-		Transport:      lastHop{env.transport},
+		Rewrite:        h.rewrite,
+		Transport:      lastHop{h.env.transport},
 		FlushInterval:  flushInterval,
 		BufferPool:     copyBuffers{},
 		ErrorLog:       stdLogger,
-		ModifyResponse: modifyResponse,
+		ModifyResponse: h.modifyResponse,
 		ErrorHandler:   failed,
 	}
 }
 
 // rewrite turns the caller's request into the one that goes upstream, but for
 // the credential.
-func rewrite(env *environment, r *httputil.ProxyRequest) {
-	out := r.Out
+func (h *Handler) rewrite(r *httputil.ProxyRequest) {
+	out, env := r.Out, h.env
 	relay.Strip(out.Header)
+	// URLs are looked for in plain JSON, and in the whole of it.
+	delete(out.Header, "Accept-Encoding")
+	if !h.keepURLs {
+		delete(out.Header, "Range")
+		delete(out.Header, "If-Range")
+	}
 	if !isWebSocket(r.In) {
 		// No other protocol is switched to: its bytes would pass unjudged.
 		delete(out.Header, "Upgrade")
@@ -98,10 +127,11 @@ func rewrite(env *environment, r *httputil.ProxyRequest) {
 // errSwitched: upstream speaks another protocol than the one it was asked for.
 var errSwitched = errors.New("forwarding a call: upstream switched to a protocol that was not asked for")
 
-func modifyResponse(res *http.Response) error {
+func (h *Handler) modifyResponse(res *http.Response) error {
 	relay.StripResponse(res.Header)
 	if res.StatusCode != http.StatusSwitchingProtocols {
 		relay.StripResponseTrailers(res)
+		h.rewriteURLs(res.Request.Context().Value(callKey{}).(*call).in, res)
 		// ReverseProxy flushes at once where the length is unknown, and asks
 		// nothing else of this field: the header says what is sent.
 		res.ContentLength = max(res.ContentLength, 0)

@@ -26,10 +26,10 @@ func (t lastHop) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	unauthorized, expired := rejection(res)
 	if !unauthorized && !expired {
-		c.source.Accepted(use)
+		c.account.source.Accepted(use)
 		return res, nil
 	}
-	if !c.source.Reject(use, c.path.Template(), expired) {
+	if !c.account.source.Reject(use, c.path.Template(), expired) {
 		return res, nil
 	}
 	discard(res)
@@ -41,9 +41,9 @@ func (t lastHop) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	unauthorized, expired = rejection(res)
 	if !unauthorized && !expired {
-		c.source.Accepted(use)
+		c.account.source.Accepted(use)
 	}
-	c.source.Replayed(c.path.Template(), unauthorized)
+	c.account.source.Replayed(c.path.Template(), unauthorized)
 	return res, nil
 }
 
@@ -73,7 +73,7 @@ func (t lastHop) try(req *http.Request, c *call) (*http.Response, session.Use, e
 		// net/http sends a POST again in no other case.
 		out.GetBody = c.body.Attempt
 	}
-	use, err := c.source.Take(req.Context())
+	use, err := c.account.source.Take(req.Context())
 	if err != nil {
 		if out.Body != nil {
 			_ = out.Body.Close()
@@ -81,7 +81,7 @@ func (t lastHop) try(req *http.Request, c *call) (*http.Response, session.Use, e
 		return nil, session.Use{}, err
 	}
 	c.use, c.using = use, true
-	out.Header = withCredential(req.Header, c.handler.account, use.Token)
+	out.Header = withCredential(req.Header, c.account, use.Token)
 	res, err := t.wire.RoundTrip(&out)
 	if err != nil {
 		return nil, session.Use{}, err
@@ -90,15 +90,17 @@ func (t lastHop) try(req *http.Request, c *call) (*http.Response, session.Use, e
 	return res, use, nil
 }
 
-// withCredential copies the header and sets the one credential in the copy.
+// withCredential copies the header and sets the one credential in the copy;
+// nobody has none.
 func withCredential(h http.Header, a *account, token secret.Value) http.Header {
 	out := make(http.Header, len(h)+1)
 	for name, values := range h {
 		out[name] = values
 	}
-	if a.token != nil {
+	switch {
+	case a.token != nil:
 		out["X-Api-Key"] = []string{token.Reveal()}
-	} else {
+	case a.entry != nil:
 		out["Authorization"] = []string{"Bearer " + token.Reveal()}
 	}
 	return out

@@ -105,6 +105,7 @@ func (s *Session) logIn() (version uint64, err error) {
 	s.grants[g] = struct{}{}
 	old := s.current.Swap(g)
 	s.mu.Unlock()
+	s.apiVersion.Store(login.Version)
 	s.Refusals.forget(s.Key, password)
 	s.retire(old)
 	s.keep()

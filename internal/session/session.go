@@ -84,9 +84,11 @@ type Session struct {
 	started time.Time // monotonic ages count from here
 	current atomic.Pointer[grant]
 	lastUse atomic.Int64 // a time.Duration since started
-	flights singleflight.Group
-	rights  *rights
-	budget  *rate.Limiter
+	// apiVersion is the string of the last login.
+	apiVersion atomic.Value
+	flights    singleflight.Group
+	rights     *rights
+	budget     *rate.Limiter
 
 	ctx    context.Context // ends when the session is closed for good
 	cancel context.CancelFunc
@@ -166,6 +168,12 @@ func (s *Session) Take(ctx context.Context) (Use, error) {
 			return Use{}, err
 		}
 	}
+}
+
+// Version returns the API's version as the last login gave it.
+func (s *Session) Version() string {
+	version, _ := s.apiVersion.Load().(string)
+	return version
 }
 
 // Release ends u: the request that carried its token is over.

@@ -1,0 +1,185 @@
+package caddymodule
+
+import (
+	"encoding/base64"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/ctmgate/ctmgate/internal/access"
+	"github.com/ctmgate/ctmgate/internal/apipath"
+)
+
+// caller is a client that has proven itself.
+type caller struct {
+	client *access.Client
+	key    string // name of the gateway key that was shown, if it has one
+	source string // how it proved itself
+}
+
+// Ways to prove oneself, as the audit log names them.
+const (
+	byKey         = "key"
+	byToken       = "token"
+	byUser        = "user"
+	byCertificate = "certificate"
+)
+
+// shown is one credential of a request, and the name it came with in Basic.
+type shown struct {
+	text, name string
+}
+
+// Why a caller is not known.
+var (
+	errAmbiguous  = errors.New("the request shows two different credentials")
+	errNoProof    = errors.New("the request shows no credential")
+	errWrongProof = errors.New("the credential is wrong, unknown or expired")
+	errEndedToken = errors.New("the gateway token is invalid or expired")
+)
+
+// authenticate says who calls. A credential that is there but wrong is never
+// made up for by another, and one in the query is none (contract.md, 4).
+func (c *clients) authenticate(r *http.Request) (caller, error) {
+	user := authenticatedUser(r)
+	credential, found, err := shownCredential(r, user)
+	if err != nil {
+		return caller{}, err
+	}
+	var who caller
+	if found {
+		if who, err = c.byCredential(credential); err != nil {
+			return caller{}, err
+		}
+	}
+	// What Caddy itself has proven must not contradict what was shown.
+	if client, ok := c.directory.ByUser(user); ok {
+		if who.client != nil && who.client != client {
+			return caller{}, errAmbiguous
+		}
+		if who.client == nil {
+			who = caller{client: client, source: byUser}
+		}
+	}
+	if client, ok := c.directory.BySubject(verifiedSubject(r)); ok {
+		if who.client != nil && who.client != client {
+			return caller{}, errAmbiguous
+		}
+		if who.client == nil {
+			who = caller{client: client, source: byCertificate}
+		}
+	}
+	if who.client == nil {
+		return caller{}, errNoProof
+	}
+	return who, nil
+}
+
+func (c *clients) byCredential(s shown) (caller, error) {
+	name, err := gatewayTokens.Check(s.text)
+	if err == nil {
+		client, ok := c.directory.ByName(name)
+		if !ok || s.name != "" && s.name != name {
+			return caller{}, errEndedToken
+		}
+		return caller{client: client, source: byToken}, nil
+	}
+	if errors.Is(err, access.ErrEnded) {
+		return caller{}, errEndedToken
+	}
+	return c.byKey(s)
+}
+
+func (c *clients) byKey(s shown) (caller, error) {
+	client, key, err := c.directory.ByKey(s.text, time.Now())
+	if err != nil || s.name != "" && s.name != client.Name {
+		return caller{}, errWrongProof
+	}
+	return caller{client: client, key: key, source: byKey}, nil
+}
+
+// shownCredential finds the one credential among the headers.
+func shownCredential(r *http.Request, user string) (credential shown, found bool, err error) {
+	add := func(s shown) {
+		if found && s != credential && !(s.text == credential.text && (s.name == "" || credential.name == "")) {
+			err = errAmbiguous
+		}
+		if !found || credential.name == "" {
+			credential = s
+		}
+		found = true
+	}
+	for _, value := range r.Header["Authorization"] {
+		scheme, text, _ := strings.Cut(strings.TrimSpace(value), " ")
+		text = strings.TrimSpace(text)
+		if !strings.EqualFold(scheme, "Basic") {
+			if !strings.EqualFold(scheme, "Bearer") {
+				text = "" // a scheme that is none of ours proves nothing
+			}
+			add(shown{text: text})
+			continue
+		}
+		name, key, ok := basicCredential(text)
+		if ok && user != "" && name == user {
+			continue // Caddy's basic_auth has looked at this one
+		}
+		add(shown{text: key, name: name})
+	}
+	for _, value := range r.Header["X-Api-Key"] {
+		add(shown{text: value})
+	}
+	return credential, found, err
+}
+
+func basicCredential(text string) (name, key string, ok bool) {
+	decoded, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		return "", "", false
+	}
+	name, key, ok = strings.Cut(string(decoded), ":")
+	return name, key, ok && name != ""
+}
+
+// authenticatedUser is whom Caddy's own authentication has found in front.
+func authenticatedUser(r *http.Request) string {
+	repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+	if !ok {
+		return ""
+	}
+	user, _ := repl.GetString("http.auth.user.id")
+	return user
+}
+
+// verifiedSubject is the subject of the client's certificate, if Caddy has
+// verified it: {http.request.tls.client.subject} is there without that too.
+func verifiedSubject(r *http.Request) string {
+	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 || len(r.TLS.PeerCertificates) == 0 {
+		return ""
+	}
+	return r.TLS.PeerCertificates[0].Subject.String()
+}
+
+// mayCall decides what a proven client may do; why is the line that decided.
+func (who caller) mayCall(path apipath.Path) (ok bool, why string, a answer) {
+	if path.Protected() && !who.client.AllowCredentialChanges {
+		return false, "", protectedOperation
+	}
+	if allowed, line := who.client.Rules.Decide(path); !allowed {
+		return false, line, forbidden
+	}
+	return true, "", answer{}
+}
+
+// refusalOf is the answer to a caller that is not known.
+func refusalOf(err error) answer {
+	switch {
+	case errors.Is(err, errAmbiguous):
+		return ambiguousCredentials
+	case errors.Is(err, errEndedToken):
+		return endedToken
+	}
+	return unauthenticated
+}

@@ -1,0 +1,181 @@
+package caddymodule
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/ctmgate/ctmgate/internal/access"
+)
+
+// Client is a script, team or tool that calls the gateway: how it proves
+// itself, and what it may call. It needs one proof at least, and one `allow`.
+type Client struct {
+	// Gateway keys, by their hash. Several, so that they can be rolled.
+	KeySHA256 []ClientKey `json:"key_sha256,omitempty"`
+	// Users of Caddy's own authentication that are this client: what
+	// {http.auth.user.id} is after basic_auth or another module in front.
+	User []string `json:"user,omitempty"`
+	// Subjects of certificates that are this client, such as
+	// CN=nightly,O=Example. Caddy must have verified the certificate.
+	CertificateSubject []string `json:"certificate_subject,omitempty"`
+	// The accounts it acts as, each as environment/account, one for an
+	// environment. Default: the site's, else the environment's.
+	Account []string `json:"account,omitempty"`
+	// What it may call: a named set (read_only, monitor, order, operate,
+	// deploy), or methods and paths as in "GET,POST /run/*". What no line
+	// allows is denied.
+	Allow []string `json:"allow,omitempty"`
+	// What it may not call, whatever is allowed: methods and paths.
+	Deny []string `json:"deny,omitempty"`
+	// Opens the operations that handle credentials and rights to it, as far as
+	// its lines allow them. With them it can make an API token that needs no
+	// gateway any more.
+	AllowCredentialChanges bool `json:"allow_credential_changes,omitempty"`
+}
+
+// ClientKey is one gateway key.
+type ClientKey struct {
+	// The SHA-256 of the key's text, in hexadecimal.
+	Hash string `json:"hash"`
+	// Tells the keys of a client apart in logs.
+	Name string `json:"name,omitempty"`
+	// The last day, as 2027-06-30 in UTC, on which the key is honoured.
+	// Default: it does not end.
+	Expires string `json:"expires,omitempty"`
+}
+
+// clients are the Clients of one config. Nil when there are none.
+type clients struct {
+	directory *access.Directory
+	public    access.Rules
+}
+
+// newClients reads what the config says of clients. warn hears of lines that
+// can have no effect.
+func (a *App) newClients(warn func(client, line string)) (*clients, error) {
+	public, err := publicRules(a.Public)
+	if err != nil {
+		return nil, err
+	}
+	if len(a.Clients) == 0 {
+		if len(a.Public) > 0 {
+			return nil, errors.New("public: there are no clients that it could be an exception from; expected a client beside it")
+		}
+		return nil, nil
+	}
+	list := make([]*access.Client, 0, len(a.Clients))
+	for _, name := range slices.Sorted(maps.Keys(a.Clients)) {
+		client, err := a.newClient(name, a.Clients[name])
+		if err != nil {
+			return nil, fmt.Errorf("client %s: %w", name, err)
+		}
+		for _, line := range client.Warnings() {
+			warn(name, line)
+		}
+		list = append(list, client)
+	}
+	directory, err := access.NewDirectory(list)
+	if err != nil {
+		return nil, err
+	}
+	return &clients{directory: directory, public: public}, nil
+}
+
+func (a *App) newClient(name string, config *Client) (*access.Client, error) {
+	if config == nil {
+		config = new(Client)
+	}
+	// The name is a user name in HTTP Basic too, where a colon ends it.
+	if err := checkName("client", name); err != nil || strings.Contains(name, ":") {
+		return nil, errors.Join(err, errors.New("expected a name without a colon"))
+	}
+	accounts, err := a.clientAccounts(config.Account)
+	if err != nil {
+		return nil, err
+	}
+	rules, err := config.rules()
+	if err != nil {
+		return nil, err
+	}
+	client := &access.Client{
+		Name: name, Users: config.User, Subjects: config.CertificateSubject, Accounts: accounts, Rules: rules,
+		AllowCredentialChanges: config.AllowCredentialChanges,
+	}
+	for _, k := range config.KeySHA256 {
+		key, err := k.key()
+		if err != nil {
+			return nil, fmt.Errorf("key_sha256: %w", err)
+		}
+		client.Keys = append(client.Keys, key)
+	}
+	return client, nil
+}
+
+func (k ClientKey) key() (key access.Key, err error) {
+	key.Name = k.Name
+	if key.Hash, err = access.ParseKeyHash(k.Hash); err != nil {
+		return key, err
+	}
+	if k.Expires != "" {
+		key.Ends, err = access.ParseKeyEnd(k.Expires)
+	}
+	return key, err
+}
+
+func (c *Client) rules() (access.Rules, error) {
+	var lines []access.Rule
+	for word, texts := range map[string][]string{"allow": c.Allow, "deny": c.Deny} {
+		for _, text := range texts {
+			rule, err := access.ParseRule(word == "deny", strings.Fields(text))
+			if err != nil {
+				return access.Rules{}, fmt.Errorf("%s: %w", word, err)
+			}
+			lines = append(lines, rule)
+		}
+	}
+	return access.NewRules(lines...), nil
+}
+
+// clientAccounts reads lines of environment/account.
+func (a *App) clientAccounts(lines []string) (map[string]string, error) {
+	accounts := make(map[string]string, len(lines))
+	for _, line := range lines {
+		env, account, ok := strings.Cut(line, "/")
+		if !ok || env == "" || account == "" {
+			return nil, fmt.Errorf("account %q: expected environment/account, as in prod/batch", line)
+		}
+		config := a.Environments[env]
+		if config == nil {
+			return nil, fmt.Errorf("account %s: there is no environment %s; expected one of %s", line, env, names(a.Environments))
+		}
+		if config.Accounts[account] == nil {
+			return nil, fmt.Errorf("account %s: there is no such account in environment %s; expected one of %s", line, env, names(config.Accounts))
+		}
+		if accounts[env] != "" {
+			return nil, fmt.Errorf("account %s: there are two for environment %s; expected one", line, env)
+		}
+		accounts[env] = account
+	}
+	return accounts, nil
+}
+
+// publicRules reads the lines of `public`, which name paths and no set: what
+// anybody may call without proof should be there to be read.
+func publicRules(texts []string) (access.Rules, error) {
+	var lines []access.Rule
+	for _, text := range texts {
+		words := strings.Fields(text)
+		if len(words) < 2 {
+			return access.Rules{}, fmt.Errorf("public %q: expected methods and paths, as in `public GET /ctm-cli.tgz`", text)
+		}
+		rule, err := access.ParseRule(false, words)
+		if err != nil {
+			return access.Rules{}, fmt.Errorf("public: %w", err)
+		}
+		lines = append(lines, rule)
+	}
+	return access.NewRules(lines...), nil
+}

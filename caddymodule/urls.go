@@ -1,0 +1,112 @@
+package caddymodule
+
+import (
+	"mime"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"github.com/ctmgate/ctmgate/internal/relay"
+)
+
+// rewriteURLs makes the API's own URLs in an answer lead back through the
+// gateway: in JSON bodies and in Location (contract.md, 3.8). With rewriting
+// off, only the token parameters in them go.
+func (h *Handler) rewriteURLs(in *http.Request, res *http.Response) {
+	location := res.Header.Get("Location")
+	isJSON := isPlainJSON(res.Header)
+	if !isJSON && location == "" {
+		return
+	}
+	own, prefix := "", ""
+	if !h.keepURLs {
+		own, prefix = ownBase(in, h.env.basePath)
+	}
+	if location != "" {
+		res.Header.Set("Location", h.rewriteLocation(location, own, prefix))
+	}
+	if !isJSON {
+		return
+	}
+	res.Body = h.env.rewriter.Body(res.Body, own)
+	res.ContentLength = -1
+	for _, name := range []string{"Content-Length", "Accept-Ranges", "Content-Md5", "Digest", "Content-Digest", "Repr-Digest"} {
+		delete(res.Header, name)
+	}
+	// The same entity in other bytes: what a weak validator says.
+	if tag := res.Header.Get("Etag"); strings.HasPrefix(tag, `"`) {
+		res.Header.Set("Etag", "W/"+tag)
+	}
+}
+
+// rewriteLocation also puts the prefix of a handle_path in front of a path
+// that names no host.
+func (h *Handler) rewriteLocation(location, own, prefix string) string {
+	if rest, ok := strings.CutPrefix(location, h.env.basePath); ok && strings.HasPrefix(location, "/") && (rest == "" || rest[0] == '/') {
+		path, query, _ := strings.Cut(location, "?")
+		if query = relay.StripQuery(query); query != "" {
+			path += "?" + query
+		}
+		return prefix + path
+	}
+	return h.env.rewriter.Location(location, own)
+}
+
+// isPlainJSON tells whether a body is JSON that nothing has compressed.
+func isPlainJSON(h http.Header) bool {
+	if encoding := h.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
+		return false
+	}
+	kind := h.Get("Content-Type")
+	if kind == "application/json" {
+		return true
+	}
+	kind, _, err := mime.ParseMediaType(kind)
+	return err == nil && kind == "application/json"
+}
+
+// ownBase is the API's base URL as the client of r used this gateway: scheme
+// and host, and the prefix that a handle_path took off. What a proxy in front
+// says of them counts only if Caddy trusts that proxy.
+func ownBase(r *http.Request, basePath string) (base, prefix string) {
+	scheme, host := "http", r.Host
+	if r.TLS != nil {
+		scheme = "https"
+	}
+	if trusted, _ := caddyhttp.GetVar(r.Context(), caddyhttp.TrustedProxyVarKey).(bool); trusted {
+		if proto := firstOf(r.Header.Get("X-Forwarded-Proto")); proto == "http" || proto == "https" {
+			scheme = proto
+		}
+		if forwarded := firstOf(r.Header.Get("X-Forwarded-Host")); forwarded != "" {
+			host = forwarded
+		}
+	}
+	if host == "" { // HTTP/1.0
+		if local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok {
+			host = local.String()
+		}
+	}
+	prefix = strippedPrefix(r)
+	return scheme + "://" + host + prefix + basePath, prefix
+}
+
+func firstOf(list string) string {
+	first, _, _ := strings.Cut(list, ",")
+	return strings.TrimSpace(first)
+}
+
+// strippedPrefix is what handlers in front took off the path of r.
+func strippedPrefix(r *http.Request) string {
+	u, err := url.ParseRequestURI(originalTarget(r))
+	if err != nil {
+		return ""
+	}
+	prefix, ok := strings.CutSuffix(u.EscapedPath(), r.URL.EscapedPath())
+	if !ok {
+		return ""
+	}
+	return prefix
+}
