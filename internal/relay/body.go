@@ -72,6 +72,26 @@ func (b *Body) Settle() {
 	b.letGo()
 }
 
+// Ended tells whether the source has been read to its end, or to an error.
+func (b *Body) Ended() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.srcErr != nil
+}
+
+// Drain reads what is left of the source and forgets it, after a read that is under way. No attempt gets anything any
+// more.
+func (b *Body) Drain() {
+	b.mu.Lock()
+	a := &attempt{body: b, at: len(b.kept)}
+	b.newest, b.over, b.settled = a, true, true
+	b.attempts++
+	b.changed.Broadcast() // an older attempt may wait for its turn to read
+	b.mu.Unlock()
+	_, _ = io.Copy(io.Discard, a)
+	_ = a.Close()
+}
+
 // Close closes the source and ends all attempts that still want to read from it. The memory is given back when the
 // last attempt has closed as well. Like the body of a server's request, it may wait for a read that is under way.
 func (b *Body) Close() error {
