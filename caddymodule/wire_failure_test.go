@@ -1,0 +1,197 @@
+package caddymodule_test
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/ctmgate/ctmgate/internal/emulator"
+)
+
+func TestWireFailuresOfUpstreamHaveTheirCodes(t *testing.T) {
+	const slow = "transport http {\n\t\t\tresponse_header_timeout 200ms\n\t\t}"
+	for _, row := range []struct {
+		name, fault, words string
+		status             int
+		code               string
+		then               string // code of the next call
+		logged             string // in the log: what an operator can do
+	}{
+		{name: "a call that is not answered", fault: "calls=hang", words: slow, status: 504, code: "ctmgate.upstream_timeout", then: "ctmgate.upstream_timeout"},
+		{name: "a call that is broken off", fault: "calls=close", status: 502, code: "ctmgate.upstream_unreachable", then: "ctmgate.upstream_unreachable"},
+		{name: "a login with an error", fault: "login=500", status: 502, code: "ctmgate.login_failed", then: "ctmgate.login_paused", logged: "status 500"},
+		{name: "a login at a balancer without servers", fault: "login=503", status: 502, code: "ctmgate.login_failed", then: "ctmgate.login_paused", logged: "status 503"},
+		{name: "a login that is not answered", fault: "login=hang", words: "login_timeout 200ms", status: 504, code: "ctmgate.login_timeout", then: "ctmgate.login_paused", logged: "no answer in time"},
+		{name: "a login that the transport gives up", fault: "login=hang", words: slow, status: 504, code: "ctmgate.login_timeout", then: "ctmgate.login_paused", logged: "no answer in time"},
+		{name: "a login that is broken off", fault: "login=close", status: 502, code: "ctmgate.upstream_unreachable", then: "ctmgate.login_paused"},
+		{name: "a login with a page for an answer", fault: "login=garbage", status: 502, code: "ctmgate.login_failed", then: "ctmgate.login_paused", logged: "/automation-api"},
+		{name: "a login with an empty token", fault: "login=empty", status: 502, code: "ctmgate.login_failed", then: "ctmgate.login_paused", logged: "no token"},
+		{name: "a login with an endless token", fault: "login=huge", status: 502, code: "ctmgate.login_failed", then: "ctmgate.login_paused", logged: "larger than"},
+		{name: "a login with a redirect", fault: "login=redirect", status: 502, code: "ctmgate.login_failed", then: "ctmgate.login_paused", logged: "redirect"},
+		{name: "a login whose answer repeats the password", fault: "login=echo", status: 502, code: "ctmgate.login_failed", then: "ctmgate.login_paused"},
+		{name: "a certificate for another name", words: "tls_server_name other.example", status: 502, code: "ctmgate.upstream_unreachable", then: "ctmgate.login_paused", logged: "tls_server_name"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			up := startUpstream(t, emulator.Options{})
+			g := startGateway(t, up.sidecar("{file."+secretFile(t, canaryPassword)+"}", row.words))
+			if row.fault != "" {
+				wireFaults(t, up.Emulator, row.fault)
+			}
+			got := g.get(wireEcho)
+			got.wantOwn(t, row.status, row.code)
+			checkSaysNothingInternal(t, got, up.Addr().String())
+			got = g.get(wireEcho)
+			if row.then == "ctmgate.login_paused" {
+				got.wantOwn(t, 503, row.then)
+				if after, err := strconv.Atoi(got.header.Get("Retry-After")); err != nil || after < 1 || after > 60 {
+					t.Errorf("Retry-After is %q", got.header.Get("Retry-After"))
+				}
+			} else {
+				got.wantOwn(t, row.status, row.then)
+			}
+			if !strings.Contains(g.logText(), row.logged) {
+				t.Errorf("the log does not say %q", row.logged)
+			}
+			up.SetFaults()
+		})
+	}
+}
+
+func checkSaysNothingInternal(t *testing.T, got reply, addr string) {
+	t.Helper()
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, values := range got.header {
+		if text := strings.Join(values, " "); strings.Contains(text, host) || strings.Contains(text, port) {
+			t.Errorf("header %s says %q", name, text)
+		}
+	}
+	if strings.Contains(got.body, host) || strings.Contains(got.body, port) {
+		t.Errorf("the answer names the endpoint: %s", got.body)
+	}
+}
+
+func TestWireAnEndpointThatCannotBeReached(t *testing.T) {
+	up := startUpstream(t, emulator.Options{APITokens: []emulator.APIToken{{Name: "a", Value: canaryToken, User: "emuser"}}})
+	closed := freeAddr(t)
+	plain := startFront(t, nil)
+	for _, row := range []struct{ name, endpoint, logged string }{
+		{"a closed port", "https://" + closed + "/automation-api", "no connection"},
+		{"an authority that is not trusted", up.URL(), "tls_ca_file"},
+		{"a name that does not exist", "https://nowhere.invalid/automation-api", ""},
+		{"a port without TLS", strings.Replace(plain.url, "http://", "https://", 1), "TLS"},
+	} {
+		for _, words := range []string{wireUser(t), "api_token {file." + secretFile(t, canaryToken) + "}"} {
+			account, _, _ := strings.Cut(words, " ")
+			t.Run(row.name+" for a "+account, func(t *testing.T) {
+				g := startGateway(t, wireSite(row.endpoint, words))
+				got := g.get(wireEcho)
+				got.wantOwn(t, 502, "ctmgate.upstream_unreachable")
+				checkSaysNothingInternal(t, got, closed)
+				if strings.Contains(got.body, "nowhere") {
+					t.Errorf("the answer names the endpoint: %s", got.body)
+				}
+				if !strings.Contains(g.logText(), row.logged) {
+					t.Errorf("the log does not say %q", row.logged)
+				}
+			})
+		}
+	}
+	if s := up.Stats(); s.Logins+s.FailedLogins+s.RefusedLogins+s.Calls > 0 {
+		t.Errorf("an endpoint that is not trusted saw %+v", s)
+	}
+}
+
+func TestWireAWrongPasswordIsTriedOnce(t *testing.T) {
+	up := startUpstream(t, emulator.Options{LockAfter: 2, Users: []emulator.User{{Name: "emuser", Password: "another"}}})
+	g := startGateway(t, up.sidecar("{file."+secretFile(t, refusedPassword)+"}"))
+	const clients = 50
+	var group sync.WaitGroup
+	for range clients {
+		group.Go(func() {
+			res, err := http.Get(g.url(wireEcho))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			_ = res.Body.Close()
+			if res.StatusCode != 502 {
+				t.Errorf("got %d", res.StatusCode)
+			}
+		})
+	}
+	group.Wait()
+	for range 3 {
+		got := g.get(wireEcho)
+		got.wantOwn(t, 502, "ctmgate.login_refused")
+		if got.header.Get("Retry-After") != "" {
+			t.Errorf("it invites to repeat: %v", got.header)
+		}
+	}
+	if s := up.Stats(); s.RefusedLogins != 1 || s.Calls+s.RejectedCalls > 0 {
+		t.Errorf("upstream saw %+v", s)
+	}
+	t.Run("nor again after a reload", func(t *testing.T) {
+		g.addr = freeAddr(t) // a reload resets connections that wait at the old listener
+		if err := g.load(up.sidecar("{file."+secretFile(t, refusedPassword)+"}", "session_lifetime 20m")); err != nil {
+			t.Fatal(err)
+		}
+		g.get(wireEcho).wantOwn(t, 502, "ctmgate.login_refused")
+		if n := up.Stats().RefusedLogins; n != 1 {
+			t.Errorf("%d logins were refused", n)
+		}
+	})
+}
+
+func TestWireManyClientsAtAColdStartCostOneLogin(t *testing.T) {
+	up := startUpstream(t, emulator.Options{})
+	g := startGateway(t, up.sidecar("{file."+secretFile(t, canaryPassword)+"}"))
+	var group sync.WaitGroup
+	for range 50 {
+		group.Go(func() {
+			res, err := http.Get(g.url(wireEcho))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			_ = res.Body.Close()
+			if res.StatusCode != 200 {
+				t.Errorf("got %d", res.StatusCode)
+			}
+		})
+	}
+	group.Wait()
+	if s := up.Stats(); s.Logins != 1 || s.Calls != 50 {
+		t.Errorf("upstream saw %+v", s)
+	}
+}
+
+func TestWireAnAnswerThatBreaksOffIsNotTakenForWhole(t *testing.T) {
+	up := startUpstream(t, emulator.Options{})
+	g := startGateway(t, up.sidecar("{file."+secretFile(t, canaryPassword)+"}"))
+	g.get(wireEcho).echoed(t)
+	wireFaults(t, up.Emulator, "calls=truncatex1")
+	// It breaks off before its beginning was passed on, or after.
+	if res, err := http.Get(g.url(wireEcho)); err == nil {
+		content, err := io.ReadAll(res.Body)
+		_ = res.Body.Close()
+		if !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("the client got %d %q and then %v", res.StatusCode, content, err)
+		}
+	}
+	g.get(wireEcho).echoed(t)
+	t.Run("and redirects are passed on, not followed", func(t *testing.T) {
+		wireFaults(t, up.Emulator, "calls=redirectx1")
+		got := g.get(wireEcho)
+		if got.status != 302 || !strings.HasPrefix(got.header.Get("Location"), "https://elsewhere.invalid/") {
+			t.Errorf("got %d %v", got.status, got.header)
+		}
+	})
+}
