@@ -59,7 +59,7 @@ func (h *Handler) logout(w http.ResponseWriter, r *http.Request, body []byte) {
 			return
 		}
 	}
-	writeVendor(w, "message", "Successfully logged out from session")
+	writeVendor(w, [2]string{"message", "Successfully logged out from session"})
 }
 
 // login makes sure of a live session upstream first, so that trouble shows
@@ -94,7 +94,7 @@ func (h *Handler) login(w http.ResponseWriter, r *http.Request, body []byte) {
 		return
 	}
 	acting.source.Release(use)
-	writeVendor(w, "username", shown.Username, "token", gatewayTokens.Issue(name), "version", acting.version())
+	writeVendor(w, [2]string{"username", shown.Username}, [2]string{"token", gatewayTokens.Issue(name)}, [2]string{"version", acting.version()})
 }
 
 // byLogin is the client whose name and key a login shows.
@@ -133,15 +133,15 @@ func shownTokens(r *http.Request, body []byte) []string {
 	return append(tokens, r.URL.Query()["token"]...)
 }
 
-// writeVendor answers 200 with members, name and value in turn, in the layout
+// writeVendor answers 200 with members, each a name and a value, in the layout
 // of the real server. Shell clients cut the token out of it by the text
 // `"token" : "`, so each blank counts (controlm-api.md, 5.4).
-func writeVendor(w http.ResponseWriter, members ...string) {
+func writeVendor(w http.ResponseWriter, members ...[2]string) {
 	var out bytes.Buffer
 	out.WriteString("{\n")
-	for i := 0; i < len(members); i += 2 {
-		name, err1 := json.Marshal(members[i])
-		value, err2 := json.Marshal(members[i+1])
+	for i, member := range members {
+		name, err1 := json.Marshal(member[0])
+		value, err2 := json.Marshal(member[1])
 		if err1 != nil || err2 != nil { // strings always marshal
 			continue
 		}

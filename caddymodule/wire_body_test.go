@@ -159,7 +159,7 @@ func TestWireLargeBodiesPassInConstantMemory(t *testing.T) {
 		t.Run(fmt.Sprintf("an upload of 100 MiB, chunked %t", chunked), func(t *testing.T) {
 			const size = 100 << 20
 			p := newPeak()
-			var body io.Reader = io.TeeReader(io.LimitReader(new(pattern), size), p)
+			body := io.TeeReader(io.LimitReader(new(pattern), size), p)
 			e := g.do(http.MethodPost, wireEcho, body, func(r *http.Request) {
 				if !chunked {
 					r.ContentLength = size
