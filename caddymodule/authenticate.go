@@ -140,7 +140,10 @@ func basicCredential(text string) (name, key string, ok bool) {
 		return "", "", false
 	}
 	name, key, ok = strings.Cut(string(decoded), ":")
-	return name, key, ok && name != ""
+	if !ok || name == "" {
+		return "", "", false // nobody, with no key
+	}
+	return name, key, true
 }
 
 // authenticatedUser is whom Caddy's own authentication has found in front.

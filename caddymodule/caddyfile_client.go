@@ -31,6 +31,9 @@ func (a *App) parseClient(d *caddyfile.Dispenser) error {
 	if err != nil {
 		return err
 	}
+	if err := c.check(name); err != nil {
+		return d.WrapErr(err)
+	}
 	a.Clients[name] = c
 	return nil
 }

@@ -58,7 +58,7 @@ type clients struct {
 func (a *App) newClients(warn func(client, line string)) (*clients, error) {
 	public, err := publicRules(a.Public)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("public: %w", err)
 	}
 	if len(a.Clients) == 0 {
 		if len(a.Public) > 0 {
@@ -88,23 +88,32 @@ func (a *App) newClient(name string, config *Client) (*access.Client, error) {
 	if config == nil {
 		config = new(Client)
 	}
-	// The name is a user name in HTTP Basic too, where a colon ends it.
-	if err := checkName("client", name); err != nil || strings.Contains(name, ":") {
-		return nil, errors.Join(err, errors.New("expected a name without a colon"))
-	}
-	accounts, err := a.clientAccounts(config.Account)
+	client, err := config.client(name)
 	if err != nil {
 		return nil, err
 	}
-	rules, err := config.rules()
+	client.Accounts, err = a.clientAccounts(config.Account)
+	return client, err
+}
+
+// client is what the config says of one client, but for its accounts.
+func (c *Client) client(name string) (*access.Client, error) {
+	// The name is a user name in HTTP Basic too, where a colon ends it.
+	if strings.Contains(name, ":") {
+		return nil, fmt.Errorf("client name %q: expected a name without a colon", name)
+	}
+	if err := checkName("client", name); err != nil {
+		return nil, err
+	}
+	rules, err := c.rules()
 	if err != nil {
 		return nil, err
 	}
 	client := &access.Client{
-		Name: name, Users: config.User, Subjects: config.CertificateSubject, Accounts: accounts, Rules: rules,
-		AllowCredentialChanges: config.AllowCredentialChanges,
+		Name: name, Users: c.User, Subjects: c.CertificateSubject, Rules: rules,
+		AllowCredentialChanges: c.AllowCredentialChanges,
 	}
-	for _, k := range config.KeySHA256 {
+	for _, k := range c.KeySHA256 {
 		key, err := k.key()
 		if err != nil {
 			return nil, fmt.Errorf("key_sha256: %w", err)
@@ -112,6 +121,16 @@ func (a *App) newClient(name string, config *Client) (*access.Client, error) {
 		client.Keys = append(client.Keys, key)
 	}
 	return client, nil
+}
+
+// check says what is wrong with a client by itself.
+func (c *Client) check(name string) error {
+	client, err := c.client(name)
+	if err != nil {
+		return err
+	}
+	_, err = access.NewDirectory([]*access.Client{client})
+	return err
 }
 
 func (k ClientKey) key() (key access.Key, err error) {
@@ -149,7 +168,7 @@ func (a *App) clientAccounts(lines []string) (map[string]string, error) {
 		}
 		config := a.Environments[env]
 		if config == nil {
-			return nil, fmt.Errorf("account %s: there is no environment %s; expected one of %s", line, env, names(a.Environments))
+			return nil, fmt.Errorf("account %s: there is no environment %s in the global option controlm; expected one of: %s", line, env, names(a.Environments))
 		}
 		if config.Accounts[account] == nil {
 			return nil, fmt.Errorf("account %s: there is no such account in environment %s; expected one of %s", line, env, names(config.Accounts))
@@ -169,11 +188,11 @@ func publicRules(texts []string) (access.Rules, error) {
 	for _, text := range texts {
 		words := strings.Fields(text)
 		if len(words) < 2 {
-			return access.Rules{}, fmt.Errorf("public %q: expected methods and paths, as in `public GET /ctm-cli.tgz`", text)
+			return access.Rules{}, fmt.Errorf("%q: expected methods and paths, as in `public GET /ctm-cli.tgz`", text)
 		}
 		rule, err := access.ParseRule(false, words)
 		if err != nil {
-			return access.Rules{}, fmt.Errorf("public: %w", err)
+			return access.Rules{}, err
 		}
 		lines = append(lines, rule)
 	}

@@ -87,7 +87,7 @@ func TestEachMistakeInAnEnvironmentIsNamedWithItsLine(t *testing.T) {
 		{"a password of two words", "account batch {\npassword " + canaryKey + " " + canaryToken + "\n}", 5, []string{"password: 2 arguments; expected one", "{file./run/secrets/ctm_password}"}},
 		{"an empty password", "account batch {\npassword \"\"\n}", 5, []string{"password: it is empty; expected text, as in"}},
 		{"a password with a block", "account batch {\npassword " + canaryKey + " {\nx\n}\n}", 6, []string{"password: takes no block"}},
-		{"a word that is not there yet", "seal_key x", 4, []string{`unknown word "seal_key"; expected one of account`}},
+		{"a word of another place", "seal_key x", 4, []string{`unknown word "seal_key"; expected one of account`}},
 		{"a default_account that is none", goodEndpoint + "\n" + goodAccount + "\ndefault_account reports", 10, []string{"default_account reports: there is no such account; expected one of batch"}},
 		{"an account whose name has a slash", goodEndpoint + "\n" + strings.Replace(goodAccount, "batch", "a/b", 1), 9, []string{`account name "a/b": expected letters, digits`}},
 	} {
@@ -108,7 +108,7 @@ func TestEachMistakeInTheGlobalOptionIsNamedWithItsLine(t *testing.T) {
 		{"an environment with two names", "controlm {\nenvironment prod test {\n}\n}", 3, []string{"environment: 2 names; expected one"}},
 		{"an environment whose name has a blank", "controlm {\nenvironment \"prod eu\" {\n}\n}", 3, []string{`environment name "prod eu": expected letters, digits`}},
 		{"two environments of one name", "controlm {\n" + environment + "\n" + environment + "\n}", 10, []string{"environment prod: there are two of this name"}},
-		{"share_sessions, which is not there yet", "controlm {\nshare_sessions\n}", 3, []string{`unknown word "share_sessions"; expected one of environment`}},
+		{"a word that is none", "controlm {\nshare_session\n}", 3, []string{`unknown word "share_session"; expected one of client, environment, public`}},
 	} {
 		t.Run(m.name, func(t *testing.T) {
 			m.check(t, "{\n"+m.lines+"\n}\n:8080 {\ncontrolm prod\n}\n")
@@ -135,9 +135,9 @@ func TestEachMistakeInASiteIsNamedWithItsLine(t *testing.T) {
 		{"a secret beside a named environment", "controlm prod {\npassword " + canaryKey + "\n}", 3, []string{`unknown word "password"; expected one of account, admit, allow_credential_changes, replay_buffer`}},
 		{"two accounts", "controlm prod {\naccount a\naccount b\n}", 4, []string{"account is stated twice; expected it once"}},
 		{"an account without name", "controlm prod {\naccount\n}", 3, []string{"account: 0 arguments; expected one, as in `account batch`"}},
-		{"admit without argument", "controlm prod {\nadmit\n}", 3, []string{"expected `admit loopback`, with host names after it where wanted, or `admit anyone`"}},
-		{"admit of something else", "controlm prod {\nadmit everyone\n}", 3, []string{"admit everyone: expected `loopback`", "or `anyone`"}},
-		{"admit clients, which is not there yet", "controlm prod {\nadmit clients\n}", 3, []string{"admit clients: expected `loopback`"}},
+		{"admit without argument", "controlm prod {\nadmit\n}", 3, []string{"expected `admit clients`, `admit loopback`, with host names after it where wanted, or `admit anyone`"}},
+		{"admit of something else", "controlm prod {\nadmit everyone\n}", 3, []string{"admit everyone: expected `clients`, `loopback`", "or `anyone`"}},
+		{"admit clients with more", "controlm prod {\nadmit clients nightly\n}", 3, []string{"admit clients: takes nothing more"}},
 		{"admit anyone with more", "controlm prod {\nadmit anyone em.example.com\n}", 3, []string{"admit anyone: takes nothing more"}},
 		{"admit loopback with a URL", "controlm prod {\nadmit loopback https://em.example.com\n}", 3, []string{`"https://em.example.com" is no host name; expected one such as em.example.com`}},
 		{"two admits", "controlm prod {\nadmit loopback\nadmit anyone\n}", 4, []string{"admit is stated twice"}},
@@ -145,8 +145,10 @@ func TestEachMistakeInASiteIsNamedWithItsLine(t *testing.T) {
 		{"a negative replay_buffer", "controlm prod {\nreplay_buffer -1\n}", 3, []string{"is not a size up to 1GiB"}},
 		{"a huge replay_buffer", "controlm prod {\nreplay_buffer 2GiB\n}", 3, []string{`"2GiB" is not a size up to 1GiB`}},
 		{"allow_credential_changes with an argument", "controlm prod {\nallow_credential_changes off\n}", 3, []string{`takes no argument, found "off"`}},
-		{"rewrite_urls, which is not there yet", "controlm prod {\nrewrite_urls on\n}", 3, []string{`unknown word "rewrite_urls"`}},
-		{"annotate, which is not there yet", "controlm prod {\nannotate A b\n}", 3, []string{`unknown word "annotate"`}},
+		{"rewrite_urls without argument", "controlm prod {\nrewrite_urls\n}", 3, []string{"rewrite_urls: 0 arguments; expected one, as in `rewrite_urls off`"}},
+		{"rewrite_urls of something else", "controlm prod {\nrewrite_urls no\n}", 3, []string{`rewrite_urls: "no" is neither; expected on or off`}},
+		{"two rewrite_urls", "controlm prod {\nrewrite_urls on\nrewrite_urls off\n}", 4, []string{"rewrite_urls is stated twice"}},
+		{"a word of a client in a site", "controlm prod {\nallow read_only\n}", 3, []string{`unknown word "allow"; expected one of account, admit, allow_credential_changes, replay_buffer, rewrite_urls`}},
 		{"a file without a folder", inline + user + "password {file.ctm_password}\n}", 4,
 			[]string{"password: ", "{file.ctm_password} names a file without a folder", "{file./run/secrets/ctm_password}"}},
 		{"a token's file without a folder", inline + "api_token {file.token}\n}", 3, []string{"api_token: ", "{file.token} names a file without a folder"}},

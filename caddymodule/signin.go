@@ -140,22 +140,27 @@ func writeVendor(w http.ResponseWriter, members ...[2]string) {
 	var out bytes.Buffer
 	out.WriteString("{\n")
 	for i, member := range members {
-		name, err1 := json.Marshal(member[0])
-		value, err2 := json.Marshal(member[1])
-		if err1 != nil || err2 != nil { // strings always marshal
-			continue
-		}
 		if i > 0 {
 			out.WriteString(",\n")
 		}
 		out.WriteString("  ")
-		out.Write(name)
+		out.Write(quoted(member[0]))
 		out.WriteString(" : ")
-		out.Write(value)
+		out.Write(quoted(member[1]))
 	}
 	out.WriteString("\n}\n")
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("Cache-Control", "no-store")
 	_, _ = w.Write(out.Bytes())
+}
+
+// quoted is text as a JSON string in which, as in the real server's, nothing
+// is escaped that need not be: encoding/json by itself guards <, > and & too.
+func quoted(text string) []byte {
+	var out bytes.Buffer
+	enc := json.NewEncoder(&out)
+	enc.SetEscapeHTML(false)
+	_ = enc.Encode(text) // a string always encodes
+	return bytes.TrimRight(out.Bytes(), "\n")
 }
