@@ -76,16 +76,16 @@ func TestAThousandFirstCallsMakeOneLogin(t *testing.T) {
 	}
 }
 
-// TestSteadyLoad runs until a number of renewals has been seen; with
-// CTMGATE_SOAK=1 for a minute's worth with a lifetime of 6 s.
+// Runs until a number of renewals has been seen; with CTMGATE_SOAK=1, for a
+// minute with a lifetime of 6 s.
 func TestSteadyLoadSurvivesRenewals(t *testing.T) {
-	lifetime, logins := 2*time.Second, 4
+	lifetime, early, logins := 2*time.Second, time.Second, 4
 	if os.Getenv("CTMGATE_SOAK") != "" {
-		lifetime, logins = 6*time.Second, 13
+		lifetime, early, logins = 6*time.Second, time.Second, 13
 	}
 	up := startUpstream(t, emulator.Options{TokenLifetime: lifetime, LoginDelay: 100 * time.Millisecond})
 	g := startGateway(t, up.sidecar("{file."+secretFile(t, canaryPassword)+"}",
-		fmt.Sprintf("session_lifetime %s", lifetime), fmt.Sprintf("renew_before %s", lifetime/2)))
+		fmt.Sprintf("session_lifetime %s", lifetime), fmt.Sprintf("renew_before %s", early)))
 	calls := g.underLoad(8, func() bool { return up.Stats().Logins >= logins })
 	s := up.Stats()
 	if s.RejectedCalls != 0 || s.MaxTokenAge >= lifetime || s.Logins != logins {
