@@ -19,18 +19,23 @@ func (w wire) RoundTrip(req *http.Request) (*http.Response, error) {
 	if dial, ok := errors.AsType[reverseproxy.DialError](err); ok {
 		return nil, dialError{dial}
 	}
+	// net/http has no type for this one, which is a time-out to itself, and a
+	// connection that could not be made to everybody else.
+	if err != nil && err.Error() == "net/http: TLS handshake timeout" {
+		return nil, dialError{err}
+	}
 	return res, err
 }
 
 // dialError is a connection that could not be made: nothing was sent.
-type dialError struct{ reverseproxy.DialError }
+type dialError struct{ error }
 
 // As makes it a *net.OpError of "dial", and a *net.DNSError where the name
 // was not found.
 func (e dialError) As(target any) bool {
 	switch target := target.(type) {
 	case **net.OpError:
-		*target = &net.OpError{Op: "dial", Err: e.DialError}
+		*target = &net.OpError{Op: "dial", Err: e.error}
 		return true
 	case **net.DNSError:
 		if strings.Contains(e.Error(), "no such host") {
