@@ -12,6 +12,7 @@ import (
 
 	"go.uber.org/zap/zapcore"
 
+	"github.com/ctmgate/ctmgate/internal/access"
 	"github.com/ctmgate/ctmgate/internal/apipath"
 )
 
@@ -46,15 +47,22 @@ func (h *Handler) signIn(w http.ResponseWriter, r *http.Request, path apipath.Pa
 // logout ends the token that was shown. Where callers have names, what shows
 // no living token is told so, as Control-M would.
 func (h *Handler) logout(w http.ResponseWriter, r *http.Request, body []byte) {
-	ended := h.clients == nil
+	ended, dead := h.clients == nil, false
 	for _, token := range shownTokens(r, body) {
-		if _, err := gatewayTokens.Check(token); err == nil {
+		switch _, err := gatewayTokens.Check(token); {
+		case err == nil:
 			gatewayTokens.End(token)
 			ended = true
+		case errors.Is(err, access.ErrEnded):
+			dead = true
 		}
 	}
 	if !ended {
-		if _, err := h.clients.authenticate(r); err != nil {
+		_, err := h.clients.authenticate(r)
+		if dead && errors.Is(err, errNoProof) {
+			err = errEndedToken
+		}
+		if err != nil {
 			h.refuse(w, r, refusalOf(err), err)
 			return
 		}
@@ -120,8 +128,15 @@ func (a *account) version() string {
 func shownTokens(r *http.Request, body []byte) []string {
 	var tokens []string
 	for _, value := range r.Header.Values("Authorization") {
-		if scheme, token, ok := strings.Cut(value, " "); ok && strings.EqualFold(scheme, "bearer") {
-			tokens = append(tokens, strings.TrimSpace(token))
+		scheme, token, _ := strings.Cut(strings.TrimSpace(value), " ")
+		token = strings.TrimSpace(token)
+		switch {
+		case strings.EqualFold(scheme, "Bearer"):
+			tokens = append(tokens, token)
+		case strings.EqualFold(scheme, "Basic"):
+			if _, password, ok := basicCredential(token); ok {
+				tokens = append(tokens, password)
+			}
 		}
 	}
 	tokens = append(tokens, r.Header.Values("X-Api-Key")...)
