@@ -3,7 +3,6 @@ package caddymodule_test
 import (
 	"net/http"
 	"net/url"
-	"os/exec"
 	"strings"
 	"testing"
 
@@ -189,34 +188,4 @@ func TestWhatLooksLikeAGatewayTokenIsToldThatItHasEnded(t *testing.T) {
 		wantUnknown(t, g.get(wireEcho+"?token="+token))
 	})
 	up.sawNothing(t, before)
-}
-
-// TestTheVendorsShellSampleWorksWithAClientsKey runs the sample of the
-// Session service's page as printed, less its line that strips the blanks
-// which the next line looks for (controlm-api.md, 5.4).
-func TestTheVendorsShellSampleWorksWithAClientsKey(t *testing.T) {
-	up, g := startSignIn(t)
-	const sample = `set -eu
-# Login
-login=$(curl -s -H "Content-Type: application/json" -X POST -d "{\"username\":\"$user\",\"password\":\"$passwd\"}"   "$endpoint/session/login" )
-token=$(echo ${login##*token\" : \"} | cut -d '"' -f 1)
-curl -s -f -o /dev/null -H "Authorization: Bearer $token" "$endpoint/emulator/echo"
-curl -s -g -k -H "Authorization: Bearer $token" -X POST "$endpoint/session/logout"
-curl -s -g -k -H "Authorization: Bearer $token" "$endpoint/emulator/echo"
-`
-	cmd := exec.CommandContext(t.Context(), "sh", "-c", sample)
-	cmd.Env = append(cmd.Environ(), "user=nightly", "passwd="+nightlyKey, "endpoint="+g.url("/automation-api"), "no_proxy=*")
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	sweep(t, "what the shell printed", out)
-	for _, part := range []string{"Successfully logged out", "Session token is invalid or expired"} {
-		if !strings.Contains(string(out), part) {
-			t.Errorf("the shell did not print %q:\n%s", part, out)
-		}
-	}
-	if s := up.Stats(); s.Logins != 1 || s.Logouts != 0 || s.Calls != 1 || s.RejectedCalls != 0 {
-		t.Errorf("upstream saw %+v", s)
-	}
 }

@@ -56,7 +56,7 @@ type Environment struct {
 	IdleTimeout IdleTimeout `json:"idle_timeout,omitempty"`
 
 	// Other URLs under which the API prints itself in its answers, such as that
-	// of a balancer in front of it.
+	// of a balancer in front of it. One without a path has the endpoint's.
 	PublicURL []string `json:"public_url,omitempty"`
 
 	// How connections are made, in the words of Caddy's reverse_proxy

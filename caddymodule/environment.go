@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -57,7 +58,7 @@ func newEnvironment(ctx caddy.Context, name string, config *Environment, logger 
 		return nil, err
 	}
 	env.basePath = basePath(env.base)
-	if env.rewriter, err = relay.NewRewriter(slices.Concat(config.Endpoint, config.PublicURL)); err != nil {
+	if env.rewriter, err = relay.NewRewriter(slices.Concat(config.Endpoint, env.publicURLs())); err != nil {
 		return nil, fmt.Errorf("endpoint or public_url: %w", err)
 	}
 	if env.transport.HTTPTransport, err = config.newTransport(ctx); err != nil {
@@ -71,6 +72,19 @@ func newEnvironment(ctx caddy.Context, name string, config *Environment, logger 
 		env.accounts[name] = a
 	}
 	return env, nil
+}
+
+// publicURLs are the public URLs with their base path: one that is written
+// without a path has the endpoint's.
+func (env *environment) publicURLs() []string {
+	urls := make([]string, 0, len(env.config.PublicURL))
+	for _, text := range env.config.PublicURL {
+		if u, err := url.Parse(text); err == nil && basePath(u) == "" {
+			text = strings.TrimSuffix(text, "/") + env.basePath
+		}
+		urls = append(urls, text)
+	}
+	return urls
 }
 
 func (env *environment) newAccount(ctx caddy.Context, name string, config *Account) (*account, error) {
