@@ -100,11 +100,15 @@ func firstOf(list string) string {
 
 // strippedPrefix is what handlers in front took off the path of r.
 func strippedPrefix(r *http.Request) string {
-	u, err := url.ParseRequestURI(originalTarget(r))
-	if err != nil {
-		return ""
+	path, _, _ := strings.Cut(originalTarget(r), "?")
+	if !strings.HasPrefix(path, "/") { // absolute-form, which few clients send
+		u, err := url.ParseRequestURI(path)
+		if err != nil {
+			return ""
+		}
+		path = u.EscapedPath()
 	}
-	prefix, ok := strings.CutSuffix(u.EscapedPath(), r.URL.EscapedPath())
+	prefix, ok := strings.CutSuffix(path, r.URL.EscapedPath())
 	if !ok {
 		return ""
 	}
