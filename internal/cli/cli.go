@@ -23,6 +23,7 @@ func Register() {
 		{"sidecar", "--endpoint <url> [flags]", "Gateway from flags and environment, without a config file", buildSidecar},
 		{"emulator", "[flags]", "Emulates the Control-M Automation API", buildEmulator},
 		{"demo", "[flags]", "Emulator and gateway in one process, to try things out", buildDemo},
+		{"client-key", "<name>", "Makes a gateway key, and the client block for it", buildClientKey},
 		{"healthcheck", "[flags]", "Tells by its exit code whether the local gateway is ready", buildHealthcheck},
 	} {
 		caddycmd.RegisterCommand(caddycmd.Command{
@@ -45,19 +46,23 @@ func usagef(format string, args ...any) error {
 	return usageError{fmt.Errorf(format, args...)}
 }
 
-// finish gives cmd the habits of all our commands: no surplus arguments,
-// errors as one plain message, exit codes 1 and 2 told apart.
+// finish gives cmd the habits of all our commands: no arguments unless it says
+// otherwise, errors as one plain message, exit codes 1 and 2 told apart.
 func finish(cmd *cobra.Command) {
 	run := cmd.RunE
 	cmd.DisableFlagsInUseLine = true
 	cmd.Long = strings.TrimSpace(cmd.Long)
 	cmd.SetHelpTemplate("{{.Long}}\n\n{{.UsageString}}") // without Caddy's pointer to its own manual
-	cmd.Args = func(cmd *cobra.Command, args []string) error {
-		if len(args) > 0 {
-			return report(cmd, usagef("it takes flags only, and found %d argument(s) beside them", len(args)))
+	check := cmd.Args
+	if check == nil {
+		check = func(_ *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usagef("it takes flags only, and found %d argument(s) beside them", len(args))
+			}
+			return nil
 		}
-		return nil
 	}
+	cmd.Args = func(cmd *cobra.Command, args []string) error { return report(cmd, check(cmd, args)) }
 	cmd.RunE = func(cmd *cobra.Command, args []string) error { return report(cmd, run(cmd, args)) }
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return report(cmd, flagError(err)) })
 }
