@@ -153,7 +153,7 @@ func failed(w http.ResponseWriter, r *http.Request, err error) {
 		return
 	}
 	a, retryAfter := answerFor(err)
-	if hint := automationapi.Diagnose(err); hint != "" && a == upstreamUnreachable {
+	if hint := automationapi.Diagnose(err); hint != "" && a == upstreamUnreachable && automationapi.KindOf(err) == 0 {
 		err = &hinted{hint, err}
 	}
 	c.handler.log(zapcore.ErrorLevel, "could not forward a call", r, a, err)
