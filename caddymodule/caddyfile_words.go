@@ -169,7 +169,7 @@ func environmentWords(e *Environment) words {
 			}
 			return checkURLs(d, "endpoint", e.Endpoint[from:])
 		},
-		"tls_ca_file":     oneOrMore(&e.TLSCAFile, "/run/secrets/em-ca.pem"),
+		"tls_ca_file":     someTexts(&e.TLSCAFile, "/run/secrets/em-ca.pem"),
 		"tls_server_name": oneText(&e.TLSServerName, "em.example.com"),
 		"tls_client_certificate": func(d *caddyfile.Dispenser) error {
 			args := d.RemainingArgs()
@@ -198,9 +198,6 @@ func environmentWords(e *Environment) words {
 
 // environmentRepeats are the words of an environment that may stand again.
 var environmentRepeats = []string{"tls_ca_file", "account"}
-
-// oneOrMore adds one or more arguments each time the word stands.
-func oneOrMore(into *[]string, example string) word { return someTexts(into, example) }
 
 func checkURLs(d *caddyfile.Dispenser, name string, texts []string) error {
 	for _, text := range texts {

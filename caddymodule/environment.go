@@ -95,7 +95,8 @@ func (env *environment) newAccount(ctx caddy.Context, name string, config *Accou
 			return nil, fmt.Errorf("api_token: %w", err)
 		}
 		env.warnLiteral(name, "api_token", spec)
-		if a.token, err = spec.Open(env.reportSecret(name)); err != nil {
+		logger := env.accountLogger(name)
+		if a.token, err = spec.Open(func(e secret.Event) { logSecret(logger, e) }); err != nil {
 			return nil, fmt.Errorf("api_token: %w", err)
 		}
 		a.source = session.Standing{Secret: a.token}
@@ -140,18 +141,19 @@ func (env *environment) warnLiteral(account, word string, spec secret.Spec) {
 	}
 }
 
-// reportSecret logs what happens to the file of an account's secret.
-func (env *environment) reportSecret(account string) func(secret.Event) {
-	logger := env.logger.With(zap.String("environment", env.name), zap.String("account", account))
-	return func(e secret.Event) {
-		switch {
-		case e.Err != nil:
-			logger.Error("keeping the last good secret, since its file cannot be used", zap.String("file", e.Path), zap.Error(e.Err))
-		case e.Changed:
-			logger.Info("secret changed", zap.String("file", e.Path))
-		default:
-			logger.Info("the file of a secret can be read again", zap.String("file", e.Path))
-		}
+func (env *environment) accountLogger(account string) *zap.Logger {
+	return env.logger.With(zap.String("environment", env.name), zap.String("account", account))
+}
+
+// logSecret writes down what happened to the file of an account's secret.
+func logSecret(logger *zap.Logger, e secret.Event) {
+	switch {
+	case e.Err != nil:
+		logger.Error("keeping the last good secret, since its file cannot be used", zap.String("file", e.Path), zap.Error(e.Err))
+	case e.Changed:
+		logger.Info("secret changed", zap.String("file", e.Path))
+	default:
+		logger.Info("the file of a secret can be read again", zap.String("file", e.Path))
 	}
 }
 
@@ -182,11 +184,14 @@ func (env *environment) start() {
 		env.logger.Warn("tls_insecure_skip_verify accepts any certificate: whoever answers in the endpoint's place gets the passwords; "+
 			"use tls_ca_file instead", zap.String("environment", env.name))
 	}
-	if env.config.IdleTimeout == idleOff {
-		for _, a := range env.accounts {
-			if a.entry != nil {
-				a.entry.session.Warm()
-			}
+	for _, a := range env.accounts {
+		if a.entry == nil {
+			continue
+		}
+		// The config that made the session may have logged elsewhere.
+		a.entry.logger.Store(env.accountLogger(a.name))
+		if env.config.IdleTimeout == idleOff {
+			a.entry.session.Warm()
 		}
 	}
 }

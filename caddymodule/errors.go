@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
 	"github.com/ctmgate/ctmgate/internal/apipath"
 	"github.com/ctmgate/ctmgate/internal/automationapi"
 	"github.com/ctmgate/ctmgate/internal/session"
@@ -48,6 +50,8 @@ var (
 	protectedOperation = answer{"ctmgate.protected", http.StatusForbidden,
 		"This operation handles credentials, sessions or rights, and is not open through this gateway. " +
 			"Its operator can open those that change credentials or rights with `allow_credential_changes`.", true, ""}
+	badBody = answer{"ctmgate.bad_body", http.StatusBadRequest,
+		"The body of this call is malformed or broke off. Send it again, whole.", true, ""}
 	forbidden = answer{"ctmgate.forbidden", http.StatusForbidden,
 		"No rule of this gateway allows you this operation. Ask its operator for an `allow` line if you need it.", true, ""}
 	noAccount = answer{"ctmgate.no_account", http.StatusForbidden,
@@ -131,6 +135,16 @@ func loginAnswer(err error) answer {
 	case automationapi.Failed:
 	}
 	return loginFailed
+}
+
+// bodyAnswer is the answer to a call whose own body could not be read.
+func bodyAnswer(err error) answer {
+	var tooLarge *http.MaxBytesError
+	var caddyError caddyhttp.HandlerError
+	if errors.As(err, &tooLarge) || errors.As(err, &caddyError) && caddyError.StatusCode == http.StatusRequestEntityTooLarge {
+		return bodyTooLarge
+	}
+	return badBody
 }
 
 // isTimeout tells a call that was not answered in time from one that could

@@ -67,9 +67,10 @@ func secretFile(t testing.TB, content string) string {
 
 // gateway is a running Caddy with our modules. One runs at a time.
 type gateway struct {
-	t    testing.TB
-	addr string
-	log  string // path of the debug log
+	t     testing.TB
+	addr  string
+	log   string // path of the debug log
+	loads int
 }
 
 // freeAddr finds a loopback address that nobody listens on.
@@ -135,6 +136,7 @@ func (g *gateway) load(caddyfile string) error {
 	if err != nil {
 		return err
 	}
+	g.loads++
 	return caddy.Load(config, true)
 }
 
@@ -219,6 +221,11 @@ func (g *gateway) do(method, path string, body io.Reader, edit func(*http.Reques
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	res, err := client.Do(req)
+	// Caddy resets connections that wait at the listener which a reload
+	// replaces: a new one reaches the new listener.
+	for try := 0; err != nil && g.loads > 1 && method == http.MethodGet && try < 5; try++ {
+		res, err = client.Do(req)
+	}
 	if err != nil {
 		g.t.Fatal(err)
 	}

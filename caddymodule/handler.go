@@ -179,6 +179,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.
 		h.refuse(out, r, notAdmitted, errors.New(reason))
 		return nil
 	}
+	if r.URL.Opaque != "" {
+		// A target such as http:http://… has no path to judge, and net/http
+		// would send it as it is.
+		h.refuse(out, r, outsideAPI.with(h.env.basePath), errors.New("the target is no path"))
+		return nil
+	}
 	path, err := apipath.Read(r.Method, originalTarget(r), r.URL.EscapedPath(), h.env.basePath)
 	if err != nil {
 		a, _ := answerFor(err)

@@ -35,6 +35,7 @@ var gatewayTokens = access.NewTokens(nil)
 // borrows nothing from a config that ends.
 type entry struct {
 	key       string
+	logger    atomic.Pointer[zap.Logger] // of the config that runs
 	session   *session.Session
 	password  *secret.Source
 	transport wire
@@ -87,11 +88,11 @@ func (e *Environment) trust() ([]string, error) {
 
 func newEntry(ctx caddy.Context, key string, env *environment, name, username string, password secret.Spec) (*entry, error) {
 	e := &entry{key: key, lifetime: env.config.lifetime()}
+	e.logger.Store(env.accountLogger(name))
 	// A session that is kept warm tries a new password at once.
 	var live atomic.Pointer[session.Session]
-	report := env.reportSecret(name)
 	src, err := password.Open(func(event secret.Event) {
-		report(event)
+		logSecret(e.logger.Load(), event)
 		if s := live.Load(); s != nil && event.Changed {
 			s.Warm()
 		}
@@ -108,7 +109,6 @@ func newEntry(ctx caddy.Context, key string, env *environment, name, username st
 	// just closed an idle connection, and seldom enough for a new one each.
 	transport.Transport.DisableKeepAlives = true
 	e.password, e.transport = src, wire{transport}
-	logger := env.logger.With(zap.String("environment", env.name), zap.String("account", name))
 	e.session = session.New(session.Config{
 		Issuer:       issuer{automationapi.New(e.transport, env.base.String()), username},
 		Password:     src,
@@ -118,7 +118,7 @@ func newEntry(ctx caddy.Context, key string, env *environment, name, username st
 		RenewBefore:  env.config.renewBefore(),
 		IdleTimeout:  env.config.idleTimeout(),
 		LoginTimeout: env.config.loginTimeout(),
-		Observe:      func(e session.Event) { logSession(logger, e) },
+		Observe:      func(event session.Event) { logSession(e.logger.Load(), event) },
 	})
 	live.Store(e.session)
 	return e, nil

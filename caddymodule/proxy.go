@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httputil"
 	"strings"
 	"sync"
 	"time"
 
-	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
 	"github.com/ctmgate/ctmgate/internal/apipath"
@@ -86,14 +86,13 @@ const flushInterval = 10 * time.Millisecond
 
 // newProxy builds the forwarder of a site.
 func newProxy(h *Handler) *httputil.ReverseProxy {
-	// Body copies that a caller broke off end here: news only when debugging.
-	stdLogger, _ := zap.NewStdLogAt(h.logger, zapcore.DebugLevel)
 	return &httputil.ReverseProxy{
-		Rewrite:        h.rewrite,
-		Transport:      lastHop{h.env.transport},
-		FlushInterval:  flushInterval,
-		BufferPool:     copyBuffers{},
-		ErrorLog:       stdLogger,
+		Rewrite:       h.rewrite,
+		Transport:     lastHop{h.env.transport},
+		FlushInterval: flushInterval,
+		BufferPool:    copyBuffers{},
+		// Of copies that broke off, with errors that may quote what was sent.
+		ErrorLog:       log.New(io.Discard, "", 0),
 		ModifyResponse: h.modifyResponse,
 		ErrorHandler:   failed,
 	}
@@ -119,6 +118,7 @@ func (h *Handler) rewrite(r *httputil.ProxyRequest) {
 	out.Host = ""
 	out.URL.Scheme = env.base.Scheme
 	out.URL.Host = env.base.Host
+	out.URL.Opaque = "" // beats the path where there is one
 	// ReverseProxy has dropped the pairs that Go cannot parse.
 	out.URL.RawQuery = relay.StripQuery(r.In.URL.RawQuery)
 	out.URL.ForceQuery = r.In.URL.ForceQuery
@@ -151,6 +151,12 @@ func failed(w http.ResponseWriter, r *http.Request, err error) {
 	if errors.Is(context.Cause(r.Context()), context.Canceled) {
 		w.WriteHeader(clientGone)
 		return
+	}
+	if c.body != nil {
+		if err := c.body.Err(); err != nil {
+			c.handler.refuse(w, r, bodyAnswer(err), errors.New("the call's own body broke off"))
+			return
+		}
 	}
 	a, retryAfter := answerFor(err)
 	if hint := automationapi.Diagnose(err); hint != "" && a == upstreamUnreachable && automationapi.KindOf(err) == 0 {

@@ -34,7 +34,7 @@ func (h *Handler) signIn(w http.ResponseWriter, r *http.Request, path apipath.Pa
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxSignInBody))
 	if err != nil {
-		h.refuse(w, r, bodyTooLarge, err)
+		h.refuse(w, r, bodyAnswer(err), errors.New("the call's own body broke off"))
 		return
 	}
 	if path.IsLogout() {
@@ -95,6 +95,10 @@ func (h *Handler) login(w http.ResponseWriter, r *http.Request, body []byte) {
 		}
 	}
 	use, err := acting.source.Take(r.Context())
+	if err != nil && r.Context().Err() != nil {
+		w.WriteHeader(clientGone)
+		return
+	}
 	if err != nil {
 		a, retryAfter := answerFor(err)
 		h.log(zapcore.ErrorLevel, "could not answer a login", r, a, err)

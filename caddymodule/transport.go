@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"io"
 	"net/http"
+	"time"
 
 	"github.com/ctmgate/ctmgate/internal/relay"
 	"github.com/ctmgate/ctmgate/internal/secret"
@@ -108,11 +109,17 @@ func withCredential(h http.Header, a *account, token secret.Value) http.Header {
 
 // maxDiscard is how much of an answer that is not passed on is read, so that
 // its connection can be used again. A longer one costs the connection.
-const maxDiscard = 64 << 10
+// One that dawdles does so too.
+const (
+	maxDiscard  = 64 << 10
+	discardTime = time.Second
+)
 
 func discard(res *http.Response) {
 	if 0 <= res.ContentLength && res.ContentLength <= maxDiscard {
+		cut := time.AfterFunc(discardTime, func() { _ = res.Body.Close() })
 		_, _ = io.Copy(io.Discard, res.Body)
+		cut.Stop()
 	}
 	_ = res.Body.Close()
 }

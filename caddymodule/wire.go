@@ -1,12 +1,15 @@
 package caddymodule
 
 import (
+	"context"
 	"errors"
 	"net"
 	"net/http"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/ctmgate/ctmgate/internal/automationapi"
 )
 
 // wire is Caddy's transport to an endpoint, with errors that can be told
@@ -24,7 +27,22 @@ func (w wire) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil && err.Error() == "net/http: TLS handshake timeout" {
 		return nil, dialError{err}
 	}
+	if err != nil && !quotesNothing(err) {
+		return nil, errNotHTTP
+	}
 	return res, err
+}
+
+// errNotHTTP stands for errors of net/http that repeat what upstream sent.
+var errNotHTTP = errors.New("the answer is not HTTP; is the endpoint right?")
+
+// quotesNothing tells whether the text of err is fit for a log: upstream may
+// have put the credential that it was sent into what net/http quotes.
+func quotesNothing(err error) bool {
+	var timeout net.Error
+	return automationapi.Unquoting(err) != nil || automationapi.Diagnose(err) != "" ||
+		errors.As(err, &timeout) && timeout.Timeout() ||
+		errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // dialError is a connection that could not be made: nothing was sent.

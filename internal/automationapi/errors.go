@@ -130,7 +130,7 @@ func transportError(ctx context.Context, op string, err error, told bool) error 
 	timeout, ok := errors.AsType[net.Error](err)
 	late := ok && timeout.Timeout() && !IsDial(err)
 	if told {
-		if err = unquoting(err); err == nil && !late {
+		if err = Unquoting(err); err == nil && !late {
 			return &Error{Kind: Failed, Op: op, Reason: "the answer is not HTTP; is the endpoint right?"}
 		}
 	}
@@ -140,9 +140,10 @@ func transportError(ctx context.Context, op string, err error, told bool) error 
 	return &Error{Kind: Unreachable, Op: op, Reason: Diagnose(err), Err: err}
 }
 
-// unquoting returns the cause of err that quotes no answer, if there is one:
-// net/http repeats what it could not read.
-func unquoting(err error) error {
+// Unquoting returns the cause of err that quotes no answer, if there is one:
+// net/http repeats what it could not read, and a server may have put into it
+// what was sent.
+func Unquoting(err error) error {
 	if op, ok := errors.AsType[*net.OpError](err); ok {
 		return op
 	}

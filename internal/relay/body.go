@@ -79,6 +79,16 @@ func (b *Body) Ended() bool {
 	return b.srcErr != nil
 }
 
+// Err tells how the source ended before its end, if it did.
+func (b *Body) Err() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if errors.Is(b.srcErr, io.EOF) {
+		return nil
+	}
+	return b.srcErr
+}
+
 // Drain reads what is left of the source and forgets it, after a read that is under way. No attempt gets anything any
 // more.
 func (b *Body) Drain() {

@@ -57,6 +57,9 @@ func (s *Session) fly() (any, error) {
 	return nil, err
 }
 
+// errSlow is a login that took longer than its token would have lasted.
+var errSlow = errors.New("logging in took longer than session_lifetime")
+
 // errBudget is the cause of a pause after too many rejections.
 var errBudget = errors.New("upstream keeps rejecting new tokens")
 
@@ -82,12 +85,17 @@ func (s *Session) mayLogIn() error {
 // logIn makes one attempt with the current password, unless that password is
 // known to be refused. It returns the version of that password.
 func (s *Session) logIn() (version uint64, err error) {
+	ctx, cancel := context.WithTimeout(s.ctx, s.LoginTimeout)
+	defer cancel()
+	leave, err := s.Refusals.turn(ctx, s.Key)
+	if err != nil {
+		return s.passwordVersion(), s.noteFailure(secret.Value{}, err, s.LoginTimeout)
+	}
+	defer leave()
 	password, version := s.Password.Current()
 	if until, refused := s.Refusals.refused(s.Key, password); refused {
 		return version, &RefusedError{Until: until}
 	}
-	ctx, cancel := context.WithTimeout(s.ctx, s.LoginTimeout)
-	defer cancel()
 	born := s.now()
 	login, err := s.Issuer.LogIn(ctx, password)
 	took := s.now().mono - born.mono
@@ -95,6 +103,10 @@ func (s *Session) logIn() (version uint64, err error) {
 		return version, s.noteFailure(password, err, took)
 	}
 	g := newGrant(login, version, born, s.Lifetime, s.RenewBefore)
+	if g.stateAt(s.now()) == Dead {
+		s.askLogOut(g)
+		return version, s.noteFailure(password, errSlow, took)
+	}
 	s.mu.Lock()
 	if s.closed { // and what Close could not see, it could not log out
 		s.mu.Unlock()

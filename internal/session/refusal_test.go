@@ -183,13 +183,15 @@ func TestSessionsOfTheSameUserShareRefusals(t *testing.T) {
 	})
 }
 
-func TestOneRefusalSeenByTwoSessionsAtOnceCountsAsOne(t *testing.T) {
+func TestSessionsOfOneUserThatStartAtOnceTryAWrongPasswordOnce(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		shared := NewRefusals()
+		var rigs []*rig
 		var gates []chan<- error
 		var wg sync.WaitGroup
-		for range 2 {
+		for range 4 {
 			r := newRig(t, func(c *Config) { c.Refusals = shared })
+			rigs = append(rigs, r)
 			gates = append(gates, r.issuer.block())
 			wg.Go(func() {
 				_, err := r.Take(t.Context())
@@ -198,11 +200,20 @@ func TestOneRefusalSeenByTwoSessionsAtOnceCountsAsOne(t *testing.T) {
 				}
 			})
 		}
-		synctest.Wait() // both are on their way before either is answered
-		for _, gate := range gates {
-			gate <- errWrong
+		synctest.Wait() // all are on their way before any is answered
+		tried := 0
+		for i, gate := range gates {
+			select {
+			case gate <- errWrong:
+				tried++
+				rigs[i].wantLogins(t, 1)
+			default: // it waits for its turn
+			}
 		}
 		wg.Wait()
+		if tried != 1 {
+			t.Errorf("%d sessions tried the password, want 1", tried)
+		}
 	})
 }
 

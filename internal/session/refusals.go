@@ -1,6 +1,7 @@
 package session
 
 import (
+	"context"
 	"sync"
 	"time"
 
@@ -27,13 +28,28 @@ type refusal struct {
 // Refusals remembers, for the whole process and over reloads, which passwords
 // were refused. It holds fingerprints only.
 type Refusals struct {
-	mu   sync.Mutex // makes add atomic
-	seen *ttlmap.Map[refusal]
+	mu    sync.Mutex // makes add atomic
+	seen  *ttlmap.Map[refusal]
+	turns sync.Map // key → chan struct{} of one place: whose turn it is to log in
 }
 
 // NewRefusals returns an empty memory.
 func NewRefusals() *Refusals {
 	return &Refusals{seen: ttlmap.New[refusal](refusalsMost)}
+}
+
+// turn waits until no other session of the same key logs in, so that all of
+// them see what comes of it before they try: one attempt, not one for each.
+// Keys come from the config, so there are few.
+func (r *Refusals) turn(ctx context.Context, key string) (leave func(), err error) {
+	held, _ := r.turns.LoadOrStore(key, make(chan struct{}, 1))
+	place := held.(chan struct{})
+	select {
+	case place <- struct{}{}:
+		return func() { <-place }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 func (r *Refusals) refused(key string, password secret.Value) (until time.Time, refused bool) {

@@ -44,9 +44,9 @@ func (Standing) Release(Use) {}
 func (Standing) Accepted(Use) {}
 
 // Reject tells whether the API token has changed since u, where it is kept.
-func (s Standing) Reject(u Use, _ string, _ bool) bool {
-	if _, version := s.Secret.Current(); version != u.version {
-		return true
+func (s Standing) Reject(u Use, _ string, certain bool) bool {
+	if _, version := s.Secret.Current(); version != u.version || !certain {
+		return version != u.version // what may be about rights is not worth a look at the file
 	}
 	s.Secret.Recheck()
 	_, version := s.Secret.Current()

@@ -4,6 +4,9 @@
 package ttlmap
 
 import (
+	"cmp"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,8 +22,8 @@ type Map[V any] struct {
 	most  int
 }
 
-// New makes a map of at most most entries. When it is full, the entry that
-// would end first makes room.
+// New makes a map of at most most entries. When it is full, those that would
+// end first make room: one, or a hundredth of them where that is more.
 func New[V any](most int) *Map[V] {
 	return &Map[V]{cache: cache.New(cache.NoExpiration, 0), most: most}
 }
@@ -61,11 +64,12 @@ func (m *Map[V]) makeRoom() {
 	if m.cache.ItemCount() < m.most {
 		return
 	}
-	first, ends := "", int64(0)
-	for key, item := range m.cache.Items() {
-		if first == "" || item.Expiration < ends {
-			first, ends = key, item.Expiration
-		}
+	items := m.cache.Items()
+	keys := slices.SortedFunc(maps.Keys(items), func(a, b string) int {
+		return cmp.Compare(items[a].Expiration, items[b].Expiration)
+	})
+	// A hundredth at once, so that a full map is not copied for each entry.
+	for _, key := range keys[:1+m.most/100] {
+		m.cache.Delete(key)
 	}
-	m.cache.Delete(first)
 }
