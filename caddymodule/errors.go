@@ -125,6 +125,9 @@ func answerFor(err error) (answer, time.Duration) {
 }
 
 func loginAnswer(err error) answer {
+	if errors.Is(err, context.DeadlineExceeded) { // also in waiting for another session of the user
+		return loginTimeout
+	}
 	switch automationapi.KindOf(err) {
 	case automationapi.Refused:
 		return loginRefused

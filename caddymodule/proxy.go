@@ -47,6 +47,7 @@ func (h *Handler) forward(w http.ResponseWriter, r *http.Request, path apipath.P
 		defer func() { _ = c.body.Close() }()
 	}
 	h.proxy.ServeHTTP(w, out)
+	c.end() // before the lingering: the token has done its work
 	if c.body != nil && r.ProtoMajor == 1 && !c.body.Ended() {
 		linger(w, c.body)
 	}

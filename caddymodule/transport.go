@@ -108,8 +108,8 @@ func withCredential(h http.Header, a *account, token secret.Value) http.Header {
 }
 
 // maxDiscard is how much of an answer that is not passed on is read, so that
-// its connection can be used again. A longer one costs the connection.
-// One that dawdles does so too.
+// its connection can be used again, and how long that may take. One that is
+// longer or dawdles costs the connection.
 const (
 	maxDiscard  = 64 << 10
 	discardTime = time.Second

@@ -28,7 +28,6 @@ type refusal struct {
 // Refusals remembers, for the whole process and over reloads, which passwords
 // were refused. It holds fingerprints only.
 type Refusals struct {
-	mu    sync.Mutex // makes add atomic
 	seen  *ttlmap.Map[refusal]
 	turns sync.Map // key → chan struct{} of one place: whose turn it is to log in
 }
@@ -57,14 +56,10 @@ func (r *Refusals) refused(key string, password secret.Value) (until time.Time, 
 	return seen.until, ok && time.Now().Before(seen.until)
 }
 
+// add is called by who has the turn of key.
 func (r *Refusals) add(key string, password secret.Value) (until time.Time) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	id := secret.Fingerprint(key, password.Reveal())
 	seen, _, _ := r.seen.Get(id)
-	if time.Now().Before(seen.until) {
-		return seen.until // two sessions were on their way at once: one refusal
-	}
 	pause := min(coolDown<<min(seen.count, 8), coolDownMost)
 	seen = refusal{until: time.Now().Add(pause), count: seen.count + 1}
 	r.seen.Set(id, seen, pause+refusalMemory)
