@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"time"
 
@@ -39,7 +40,7 @@ func (s *Session) fly() (any, error) {
 		s.work.Done()
 	}()
 
-	if g := s.current.Load(); g.stateAt(s.now()) == Fresh && g.version == s.passwordVersion() {
+	if g := s.current.Load(); !s.force(false) && g.stateAt(s.now()) == Fresh && g.version == s.passwordVersion() {
 		return nil, nil
 	}
 	if err := s.mayLogIn(); err != nil {
@@ -60,8 +61,8 @@ func (s *Session) fly() (any, error) {
 // errSlow is a login that took longer than its token would have lasted.
 var errSlow = errors.New("logging in took longer than session_lifetime")
 
-// errBudget is the cause of a pause after too many rejections.
-var errBudget = errors.New("upstream keeps rejecting new tokens")
+// ErrRejections is the cause of a pause after too many rejections.
+var ErrRejections = errors.New("upstream keeps rejecting new tokens")
 
 // mayLogIn says why a login must not be tried now, or nil.
 func (s *Session) mayLogIn() error {
@@ -70,16 +71,35 @@ func (s *Session) mayLogIn() error {
 	if wait := time.Until(s.pausedUntil); wait > 0 {
 		return &PausedError{RetryAfter: wait, Err: s.pauseCause}
 	}
+	if s.tooMany() {
+		return &BusyError{RetryAfter: busyRetry, What: "sessions of this account that long calls still use"}
+	}
 	if !s.rejected {
 		return nil
 	}
-	r := s.budget.Reserve()
+	password, _ := s.Password.Current()
+	if _, refused := s.Refusals.refused(s.Keys, password); refused {
+		return nil // it will be said, and costs no login
+	}
+	r := s.Budget.limiter.Reserve()
 	if wait := r.Delay(); wait > 0 {
 		r.Cancel()
-		s.pausedUntil, s.pauseCause = time.Now().Add(wait), errBudget
-		return &PausedError{RetryAfter: wait, Err: errBudget}
+		s.pausedUntil, s.pauseCause = time.Now().Add(wait), ErrRejections
+		return &PausedError{RetryAfter: wait, Err: ErrRejections}
 	}
 	return nil
+}
+
+// tooMany tells whether so many tokens are in use that another login would
+// open sessions without bound. Those past their lifetime have ended upstream,
+// and do not count. The caller holds the lock.
+func (s *Session) tooMany() bool {
+	if len(s.grants) < grantsMost {
+		return false
+	}
+	now := s.now()
+	maps.DeleteFunc(s.grants, func(g *grant, _ struct{}) bool { return g.stateAt(now) == Dead && g != s.current.Load() })
+	return len(s.grants) >= grantsMost
 }
 
 // logIn makes one attempt with the current password, unless that password is
@@ -87,25 +107,26 @@ func (s *Session) mayLogIn() error {
 func (s *Session) logIn() (version uint64, err error) {
 	ctx, cancel := context.WithTimeout(s.ctx, s.LoginTimeout)
 	defer cancel()
-	leave, err := s.Refusals.turn(ctx, s.Key)
+	leave, err := s.Refusals.turn(ctx, s.Keys)
 	if err != nil {
-		return s.passwordVersion(), s.noteFailure(secret.Value{}, err, s.LoginTimeout)
+		return s.passwordVersion(), s.noteFailure(secret.Value{}, err, s.LoginTimeout, false)
 	}
 	defer leave()
 	password, version := s.Password.Current()
-	if until, refused := s.Refusals.refused(s.Key, password); refused {
+	if until, refused := s.Refusals.refused(s.Keys, password); refused {
 		return version, &RefusedError{Until: until}
 	}
 	born := s.now()
+	renewal := s.current.Load().stateAt(born) != Dead
 	login, err := s.Issuer.LogIn(ctx, password)
 	took := s.now().mono - born.mono
 	if err != nil {
-		return version, s.noteFailure(password, err, took)
+		return version, s.noteFailure(password, err, took, renewal)
 	}
 	g := newGrant(login, version, born, s.Lifetime, s.RenewBefore)
 	if g.stateAt(s.now()) == Dead {
 		s.askLogOut(g)
-		return version, s.noteFailure(password, errSlow, took)
+		return version, s.noteFailure(password, errSlow, took, renewal)
 	}
 	s.mu.Lock()
 	if s.closed { // and what Close could not see, it could not log out
@@ -118,18 +139,22 @@ func (s *Session) logIn() (version uint64, err error) {
 	old := s.current.Swap(g)
 	s.mu.Unlock()
 	s.apiVersion.Store(login.Version)
-	s.Refusals.forget(s.Key, password)
+	s.logins.Add(1)
+	s.lastErr.Store(nil)
+	s.Refusals.forget(s.Keys, password)
 	s.retire(old)
 	s.keep()
 	poke(s.wake)
-	s.Observe(Event{Kind: LoggedIn, Took: took, Number: g.number, Version: login.Version})
+	s.Observe(Event{Kind: LoggedIn, Took: took, Renewal: renewal, Number: g.number, Version: login.Version})
 	return version, nil
 }
 
-func (s *Session) noteFailure(password secret.Value, err error, took time.Duration) error {
+func (s *Session) noteFailure(password secret.Value, err error, took time.Duration, renewal bool) error {
+	text := err.Error()
+	s.lastErr.Store(&text)
 	if s.Issuer.Refused(err) {
-		until := s.Refusals.add(s.Key, password)
-		s.Observe(Event{Kind: LoginRefused, Took: took, Err: err, Until: until})
+		until := s.Refusals.add(s.Keys, password)
+		s.Observe(Event{Kind: LoginRefused, Took: took, Renewal: renewal, Err: err, Until: until})
 		return &RefusedError{Until: until, Err: err}
 	}
 	if s.ctx.Err() != nil {
@@ -140,7 +165,7 @@ func (s *Session) noteFailure(password secret.Value, err error, took time.Durati
 	wait := backoff(s.failures)
 	s.pausedUntil, s.pauseCause = time.Now().Add(wait), err
 	s.mu.Unlock()
-	s.Observe(Event{Kind: LoginFailed, Took: took, Err: err, Until: time.Now().Add(wait)})
+	s.Observe(Event{Kind: LoginFailed, Took: took, Renewal: renewal, Err: err, Until: time.Now().Add(wait)})
 	return &FailedError{RetryAfter: wait, Err: err}
 }
 

@@ -27,11 +27,12 @@ type view struct {
 	idle      time.Duration // since the last use
 	idleLimit time.Duration // 0: never idle
 	hold      time.Duration // until a login may be tried: a pause or a refusal
+	unwanted  bool          // another endpoint is in use: what there is may end
 }
 
 // next decides what a keeper does and when. It is pure.
 func next(v view) plan {
-	warm := v.idleLimit == 0
+	warm := v.idleLimit == 0 && !v.unwanted
 	if !v.has {
 		if warm {
 			return plan{renew, v.hold}
@@ -43,11 +44,11 @@ func next(v view) plan {
 		after = v.hold
 	}
 	p := plan{renew, after}
-	if left := v.dead - v.age; after >= left && !warm {
+	if left := v.dead - v.age; (after >= left || v.unwanted) && !warm {
 		p = plan{end, left}
 	}
 	switch left := v.idleLimit - v.idle; {
-	case warm:
+	case v.idleLimit == 0:
 	case v.used && v.idleLimit <= p.after:
 		p = plan{wait, v.idleLimit} // look again: nobody wakes the keeper when the last use ends
 	case !v.used && left <= p.after:
@@ -110,6 +111,7 @@ func (s *Session) view(g *grant) view {
 	v := view{
 		idle:      now.mono - time.Duration(s.lastUse.Load()),
 		idleLimit: s.IdleTimeout,
+		unwanted:  !s.Wanted(),
 	}
 	if g != nil {
 		v.has, v.age, v.due, v.dead = true, now.since(g.born), g.due, g.dead
@@ -119,7 +121,7 @@ func (s *Session) view(g *grant) view {
 	s.mu.Lock()
 	v.hold = max(time.Until(s.pausedUntil), 0)
 	s.mu.Unlock()
-	if until, refused := s.Refusals.refused(s.Key, password); refused {
+	if until, refused := s.Refusals.refused(s.Keys, password); refused {
 		v.hold = max(v.hold, time.Until(until))
 	}
 	return v

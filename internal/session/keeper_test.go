@@ -150,7 +150,9 @@ func TestTheKeeperNeverSpins(t *testing.T) {
 					for _, idle := range []time.Duration{0, 10*m - 1, 10 * m, 30 * m, 90 * m} {
 						for _, limit := range []time.Duration{0, 10 * m, 30 * m} {
 							for _, hold := range []time.Duration{0, 1, m, 4 * time.Hour} {
-								check(view{has, age, 25 * m, 30 * m, stale, used, idle, limit, hold})
+								for _, unwanted := range bools {
+									check(view{has, age, 25 * m, 30 * m, stale, used, idle, limit, hold, unwanted})
+								}
 							}
 						}
 					}

@@ -170,7 +170,7 @@ func TestSessionsOfTheSameUserShareRefusals(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		shared := NewRefusals()
 		with := func(key string) *rig {
-			r := newRig(t, func(c *Config) { c.Refusals, c.Key = shared, key })
+			r := newRig(t, func(c *Config) { c.Refusals, c.Keys = shared, []string{key} })
 			r.issuer.fail(errWrong)
 			_, err := r.Take(t.Context())
 			errorAs[*RefusedError](t, err)

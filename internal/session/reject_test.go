@@ -142,7 +142,7 @@ func TestLoginsCausedByRejectionsHaveABudget(t *testing.T) {
 		start := time.Now()
 		_, err := r.Take(t.Context())
 		paused := errorAs[*PausedError](t, err)
-		if paused.RetryAfter != 2*time.Second || time.Since(start) != 0 || !errors.Is(paused.Err, errBudget) {
+		if paused.RetryAfter != 2*time.Second || time.Since(start) != 0 || !errors.Is(paused.Err, ErrRejections) {
 			t.Fatalf("got %v after %v, want a pause of 2s at once", err, time.Since(start))
 		}
 		pass(2*time.Second - 1)

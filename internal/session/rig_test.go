@@ -174,7 +174,7 @@ func newRig(t *testing.T, edits ...func(*Config)) *rig {
 	}
 	c := Config{
 		Issuer: r.issuer, Password: r.password,
-		Key: "https://em.example.com/automation-api user", Refusals: NewRefusals(),
+		Keys: []string{"https://em.example.com/automation-api user"}, Refusals: NewRefusals(),
 		Lifetime: 30 * time.Minute, RenewBefore: 5 * time.Minute, IdleTimeout: 30 * time.Minute,
 		LoginTimeout: 15 * time.Second,
 		Observe: func(e Event) {

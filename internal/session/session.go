@@ -49,10 +49,15 @@ type Password interface {
 type Config struct {
 	Issuer   Issuer
 	Password Password
-	// Key names endpoint and user for Refusals, so that two accounts with the
-	// same user and password at one endpoint count as one.
-	Key      string
+	// Keys name endpoint and user for Refusals, so that two accounts with the
+	// same user and password at one endpoint count as one. Where an
+	// environment has several endpoints there is one for each: they share
+	// their users.
+	Keys     []string
 	Refusals *Refusals
+	// Budget bounds the logins that rejections cause. Sessions of one account
+	// share one; nil makes one of its own.
+	Budget *Budget
 	// Lifetime of a token, from before its login was sent.
 	Lifetime time.Duration
 	// RenewBefore is how long before its end a token is due.
@@ -61,6 +66,10 @@ type Config struct {
 	IdleTimeout time.Duration
 	// LoginTimeout bounds a login, however long its callers would wait.
 	LoginTimeout time.Duration
+	// Wanted tells whether the session is to be kept warm by itself now; nil
+	// is always. Of several endpoints only the one in use is. Warm makes the
+	// session ask again.
+	Wanted func() bool
 	// Observe hears of everything that happens; nil is allowed. It must
 	// return quickly.
 	Observe func(Event)
@@ -77,6 +86,21 @@ const (
 	rejectionBurst = 2
 )
 
+// Budget bounds the logins of one account that rejections cause.
+type Budget struct{ limiter *rate.Limiter }
+
+// NewBudget returns a full budget.
+func NewBudget() *Budget {
+	return &Budget{rate.NewLimiter(rate.Every(rejectionEvery), rejectionBurst)}
+}
+
+// Bounds of one session. A caller that waits for a login holds its request in
+// memory; a token that was replaced lives on while a long call uses it.
+const (
+	waitingMost = 4096
+	grantsMost  = 64
+)
+
 // Session is the account's login at one endpoint. All methods are safe for
 // concurrent use.
 type Session struct {
@@ -88,7 +112,9 @@ type Session struct {
 	apiVersion atomic.Value
 	flights    singleflight.Group
 	rights     *rights
-	budget     *rate.Limiter
+	takes      atomic.Uint64
+	logins     atomic.Uint64
+	lastErr    atomic.Pointer[string] // of the last login; nil after one that succeeded
 
 	ctx    context.Context // ends when the session is closed for good
 	cancel context.CancelFunc
@@ -107,6 +133,7 @@ type Session struct {
 	pausedUntil time.Time
 	pauseCause  error
 	rejected    bool // the next login is caused by a rejection
+	forced      bool // the next flight logs in, however fresh the token is
 }
 
 // New returns a session that has not logged in.
@@ -114,11 +141,16 @@ func New(c Config) *Session {
 	if c.Observe == nil {
 		c.Observe = func(Event) {}
 	}
+	if c.Budget == nil {
+		c.Budget = NewBudget()
+	}
+	if c.Wanted == nil {
+		c.Wanted = func() bool { return true }
+	}
 	s := &Session{
 		Config:  c,
 		started: time.Now(),
 		rights:  newRights(),
-		budget:  rate.NewLimiter(rate.Every(rejectionEvery), rejectionBurst),
 		wake:    make(chan struct{}, 1),
 		quiet:   make(chan struct{}, 1),
 		grants:  make(map[*grant]struct{}),
@@ -139,6 +171,7 @@ func (s *Session) Warm() {
 // request that carries the token has ended.
 func (s *Session) Take(ctx context.Context) (Use, error) {
 	now := s.now()
+	s.takes.Add(1)
 	s.lastUse.Store(int64(now.mono))
 	g := s.current.Load()
 	if state := g.stateAt(now); state == Fresh || state == Due {
@@ -149,8 +182,13 @@ func (s *Session) Take(ctx context.Context) (Use, error) {
 			return Use{Token: g.token, g: g, sent: now.mono}, nil
 		}
 	}
-	s.await(1)
-	defer s.await(-1)
+	if !s.await() {
+		if g.stateAt(now) != Dead && g.hold() {
+			return Use{Token: g.token, g: g, sent: now.mono}, nil
+		}
+		return Use{}, &BusyError{RetryAfter: busyRetry, What: "calls that wait for a login"}
+	}
+	defer s.awaited()
 	for {
 		err := s.obtain(ctx)
 		g := s.current.Load()
@@ -268,14 +306,22 @@ func (s *Session) isQuiet() bool {
 }
 
 // await counts a Take that waits for a token, from before it asks for one
-// until it holds it or gives up.
-func (s *Session) await(n int) {
+// until it holds it or gives up. It is false where too many wait.
+func (s *Session) await() bool {
 	s.mu.Lock()
-	s.waiting += n
-	s.mu.Unlock()
-	if n < 0 {
-		s.endUnused()
+	defer s.mu.Unlock()
+	if s.waiting >= waitingMost {
+		return false
 	}
+	s.waiting++
+	return true
+}
+
+func (s *Session) awaited() {
+	s.mu.Lock()
+	s.waiting--
+	s.mu.Unlock()
+	s.endUnused()
 }
 
 // endUnused ends a draining session's token that nobody uses or waits for.

@@ -100,6 +100,17 @@ func (e *PausedError) Error() string {
 	return fmt.Sprintf("logging in: paused for %s after: %v", e.RetryAfter.Round(time.Millisecond), e.Err)
 }
 
+// busyRetry is how long a caller should wait that met a bound.
+const busyRetry = time.Second
+
+// BusyError means that a bound of the session's own was met.
+type BusyError struct {
+	RetryAfter time.Duration
+	What       string // that there are too many of
+}
+
+func (e *BusyError) Error() string { return "obtaining a token: too many " + e.What }
+
 // Kind of an Event.
 type Kind int
 
@@ -117,6 +128,7 @@ type Event struct {
 	Kind    Kind
 	Number  uint64        // of the login that it is about
 	Took    time.Duration // of a login
+	Renewal bool          // a login that was made while there still was a token
 	Version string        // of the API
 	Until   time.Time     // no attempt before
 	Err     error
