@@ -4,10 +4,55 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"sync/atomic"
 )
 
 // ErrNotReplayable says that more of a body has been sent than was kept, so it cannot be sent from its start again.
 var ErrNotReplayable = errors.New("replaying the body: more of it was sent than the replay buffer holds")
+
+// ErrNoMemory says the same, where the body would have been kept but for the other bodies that were.
+var ErrNoMemory = errors.New("replaying the body: all of the memory for bodies was in use when it was sent")
+
+// Memory bounds what is kept of all bodies together. A body for which nothing is left passes without being kept.
+type Memory struct {
+	limit int64
+	used  atomic.Int64
+}
+
+// NewMemory makes a Memory of limit bytes.
+func NewMemory(limit int64) *Memory { return &Memory{limit: limit} }
+
+// Used tells how much is in use.
+func (m *Memory) Used() int64 { return m.used.Load() }
+
+// NewBody is NewBody, in this memory.
+func (m *Memory) NewBody(src io.ReadCloser, limit int) *Body {
+	b := NewBody(src, limit)
+	b.memory = m
+	return b
+}
+
+// reserve takes n bytes more, unless that is too much. A nil Memory has no bound.
+func (m *Memory) reserve(n int, must bool) bool {
+	if m == nil {
+		return true
+	}
+	for {
+		used := m.used.Load()
+		if used+int64(n) > m.limit && !must {
+			return false
+		}
+		if m.used.CompareAndSwap(used, used+int64(n)) {
+			return true
+		}
+	}
+}
+
+func (m *Memory) giveBack(n int) {
+	if m != nil {
+		m.used.Add(int64(-n))
+	}
+}
 
 var (
 	errAttemptOver = errors.New("reading the body: a later attempt has taken over")
@@ -22,13 +67,15 @@ var (
 // answer. Therefore every attempt has a reader of its own, and only that of the newest gets bytes. What an older one
 // was just taking from the source is kept for the newest and not given to the older.
 type Body struct {
-	limit int
+	limit  int
+	memory *Memory // nil for no bound
 
 	mu       sync.Mutex
 	changed  sync.Cond // reading, newest or an attempt's closed has changed
 	src      io.ReadCloser
 	kept     []byte // the first bytes of the body, or nil when there is nothing to keep them for
 	over     bool   // more was taken than is kept: no further attempt
+	starved  bool   // over, since there was no memory
 	settled  bool   // the newest attempt is the last one
 	closed   bool
 	reading  bool  // an attempt is in src.Read, without the lock
@@ -53,6 +100,9 @@ func (b *Body) Attempt() (io.ReadCloser, error) {
 	defer b.mu.Unlock()
 	if b.closed {
 		return nil, errBodyClosed
+	}
+	if b.starved {
+		return nil, ErrNoMemory
 	}
 	if b.over || b.settled && b.newest != nil {
 		return nil, ErrNotReplayable
@@ -122,6 +172,7 @@ func (b *Body) letGo() {
 	unneeded := b.closed && b.attempts == 0 ||
 		(b.over || b.settled || b.closed) && b.newest != nil && b.newest.at == len(b.kept) && !b.reading
 	if unneeded && b.kept != nil {
+		b.memory.giveBack(cap(b.kept))
 		giveBack(b.kept)
 		b.kept = nil
 		b.over = true
@@ -145,6 +196,10 @@ func (b *Body) keep(p []byte, forNewest bool) {
 	}
 	if !forNewest && (b.settled || b.closed) {
 		b.over = true
+		return
+	}
+	if more := roomFor(b.kept, len(p), b.limit) - cap(b.kept); more > 0 && !b.memory.reserve(more, forNewest) {
+		b.over, b.starved = true, true
 		return
 	}
 	b.kept = appendPooled(b.kept, p, b.limit)
@@ -232,45 +287,42 @@ func (a *attempt) Close() error {
 	return nil
 }
 
-// Kept bytes start with firstKept of room, which holds nearly every JSON request, and double. Buffers beyond
-// mostPooled are left to the garbage collector, so that a burst of uploads does not stay in the pool.
-const (
-	firstKept  = 4 << 10
-	mostPooled = 1 << 20
-)
+// Kept bytes start with firstKept of room, which holds nearly every JSON request and is pooled, and double.
+const firstKept = 4 << 10
 
-var keptPool sync.Pool
+var keptPool = sync.Pool{New: func() any { return new([firstKept]byte) }}
 
-// appendPooled appends p to kept, in a buffer from the pool or in a new one of up to limit bytes (more only if what
-// has to be kept is more).
-func appendPooled(kept, p []byte, limit int) []byte {
-	need := len(kept) + len(p)
+// roomFor is the capacity that kept has after n bytes more: limit at most, or more only if what has to be kept is more.
+func roomFor(kept []byte, n, limit int) int {
+	need := len(kept) + n
 	if need <= cap(kept) {
-		return append(kept, p...)
-	}
-	if kept == nil {
-		if pooled, ok := keptPool.Get().(*[]byte); ok {
-			if need <= cap(*pooled) {
-				return append((*pooled)[:0], p...)
-			}
-			keptPool.Put(pooled)
-		}
+		return cap(kept)
 	}
 	room := max(firstKept, 2*cap(kept))
 	for room < need {
 		room *= 2
 	}
-	room = max(min(room, limit), need)
-	grown := append(make([]byte, 0, room), kept...)
-	if kept != nil {
-		giveBack(kept)
+	if room == firstKept {
+		return room // from the pool, whatever the limit
 	}
+	return max(min(room, limit), need)
+}
+
+func appendPooled(kept, p []byte, limit int) []byte {
+	room := roomFor(kept, len(p), limit)
+	if room == cap(kept) {
+		return append(kept, p...)
+	}
+	if room == firstKept {
+		return append(keptPool.Get().(*[firstKept]byte)[:0], p...)
+	}
+	grown := append(make([]byte, 0, room), kept...)
+	giveBack(kept)
 	return append(grown, p...)
 }
 
 func giveBack(kept []byte) {
-	if c := cap(kept); firstKept <= c && c <= mostPooled {
-		kept = kept[:0]
-		keptPool.Put(&kept)
+	if cap(kept) == firstKept {
+		keptPool.Put((*[firstKept]byte)(kept[:firstKept]))
 	}
 }

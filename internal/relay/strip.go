@@ -33,7 +33,7 @@ var strippedPrefixes = [...]string{"x-forwarded", "x-http-method"}
 // Trailers are not in the header: set the outgoing request's Trailer to nil as well.
 func Strip(h http.Header) {
 	for name := range h {
-		if isStripped(name) {
+		if IsStripped(name) {
 			delete(h, name)
 		}
 	}
@@ -57,7 +57,8 @@ func stripConnection(h http.Header, nominated []string) {
 	delete(h, "Connection")
 }
 
-func isStripped(name string) bool {
+// IsStripped tells whether Strip removes a header of this name.
+func IsStripped(name string) bool {
 	// The first letter rules out nearly every header of an ordinary request.
 	if name == "" {
 		return false
