@@ -10,7 +10,8 @@ import (
 	"unicode/utf8"
 )
 
-// Client is a script, team or tool that calls the gateway. It does not change once a Directory has it.
+// Client is a script, team or tool that calls the gateway. It does not change once a Directory has it, but for what it
+// uses of its Limits.
 type Client struct {
 	// Name stands in logs, in metrics and in gateway tokens. At most 128 bytes, without control characters.
 	Name string
@@ -27,6 +28,10 @@ type Client struct {
 	Rules Rules
 	// AllowCredentialChanges opens the protected operations to it, as far as Rules allow them.
 	AllowCredentialChanges bool
+	// Limits is how much it may ask for.
+	Limits Limits
+
+	usage usage
 }
 
 // Directory finds clients by what they show. It never changes; the zero Directory knows nobody.
@@ -66,6 +71,7 @@ func (d *Directory) add(c *Client) error {
 		return fmt.Errorf("reading client %q: there is another one of this name", c.Name)
 	}
 	d.names[c.Name] = c
+	c.limit()
 	if len(c.Keys)+len(c.Users)+len(c.Subjects) == 0 {
 		return fmt.Errorf("reading client %q: it cannot prove itself: expected key_sha256, user or certificate_subject", c.Name)
 	}
@@ -116,9 +122,9 @@ func checkName(name string) error {
 	return nil
 }
 
-// ByKey returns the client that has the gateway key shown, and the key's name, or ErrKey. Whatever the reason, it
+// ByKey returns the client that has the gateway key shown, and that key, or ErrKey. Whatever the reason, it
 // takes the same steps: what was shown is hashed, looked up, and compared once in constant time.
-func (d *Directory) ByKey(shown string, now time.Time) (c *Client, keyName string, err error) {
+func (d *Directory) ByKey(shown string, now time.Time) (c *Client, key *Key, err error) {
 	hash := HashKey(shown)
 	held, known := d.keys[hash]
 	if !known {
@@ -127,13 +133,28 @@ func (d *Directory) ByKey(shown string, now time.Time) (c *Client, keyName strin
 	same := subtle.ConstantTimeCompare(hash[:], held.key.Hash[:]) == 1
 	usable := held.key.usable(now)
 	if !same || !usable || !known {
-		return nil, "", ErrKey
+		return nil, nil, ErrKey
 	}
-	return held.client, held.key.Name, nil
+	return held.client, held.key, nil
 }
 
 // nobody is compared with when no client has a key.
 var nobody = heldKey{key: &Key{}}
+
+// ByTag returns the client of that name and the key that has this tag and is honoured at now, of a gateway token that
+// was checked; or ErrEnded.
+func (d *Directory) ByTag(name string, tag [TagSize]byte, now time.Time) (*Client, *Key, error) {
+	c := d.names[name]
+	if c == nil {
+		return nil, nil, ErrEnded
+	}
+	for i := range c.Keys {
+		if k := &c.Keys[i]; k.Tag() == tag && k.usable(now) {
+			return c, k, nil
+		}
+	}
+	return nil, nil, ErrEnded
+}
 
 // ByUser returns the client of a user that Caddy has authenticated.
 func (d *Directory) ByUser(id string) (*Client, bool) {
@@ -147,7 +168,7 @@ func (d *Directory) BySubject(subject string) (*Client, bool) {
 	return c, ok
 }
 
-// ByName returns the client of a name: of a gateway token that was checked, say. A name proves nothing.
+// ByName returns the client of a name. A name proves nothing.
 func (d *Directory) ByName(name string) (*Client, bool) {
 	c, ok := d.names[name]
 	return c, ok

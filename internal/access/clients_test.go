@@ -52,8 +52,8 @@ func TestAClientIsFoundByEachOfItsProofs(t *testing.T) {
 	}
 	now := at("2026-11-21")
 	for key, want := range map[string]string{old: "nightly 2026", current: "nightly 2027", other: "team "} {
-		if c, name, err := d.ByKey(key, now); err != nil || c.Name+" "+name != want {
-			t.Errorf("%s: %v, %q, %v", want, c, name, err)
+		if c, found, err := d.ByKey(key, now); err != nil || c.Name+" "+found.Name != want {
+			t.Errorf("%s: %v, %+v, %v", want, c, found, err)
 		}
 	}
 	for _, c := range []struct {
@@ -103,8 +103,8 @@ func TestUnknownWrongAndEndedKeysAreOneAndTheSameError(t *testing.T) {
 		"long": strings.Repeat("x", 1<<20),
 	} {
 		for _, directory := range []*Directory{d, {}} {
-			if c, key, err := directory.ByKey(shown, at("2026-11-21")); c != nil || key != "" || !errors.Is(err, ErrKey) || err.Error() != ErrKey.Error() {
-				t.Errorf("%s: %v, %q, %v", name, c, key, err)
+			if c, key, err := directory.ByKey(shown, at("2026-11-21")); c != nil || key != nil || !errors.Is(err, ErrKey) || err.Error() != ErrKey.Error() {
+				t.Errorf("%s: %v, %v, %v", name, c, key, err)
 			}
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"hash/crc32"
 	"math/big"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -35,10 +36,32 @@ type Key struct {
 	Name string
 	// Ends is the first instant at which the key is not honoured any more; zero for never.
 	Ends time.Time
+	// Used, where it is not nil, holds when the key was last shown, in seconds since 1970.
+	Used *atomic.Int64
+}
+
+// Use notes that the key was shown.
+func (k *Key) Use(now time.Time) {
+	if k.Used == nil {
+		return
+	}
+	// Seldom a write: calls of one key on two cores share the number.
+	if seconds := now.Unix(); k.Used.Load() != seconds {
+		k.Used.Store(seconds)
+	}
 }
 
 // usable tells whether the key is honoured at now.
 func (k *Key) usable(now time.Time) bool { return k.Ends.IsZero() || now.Before(k.Ends) }
+
+// TagSize is the size of a Tag.
+const TagSize = 8
+
+// Tag stands for the key in gateway tokens, which end with it.
+func (k *Key) Tag() [TagSize]byte {
+	sum := sha256.Sum256(k.Hash[:])
+	return [TagSize]byte(sum[:TagSize])
+}
 
 // HashKey returns what a configuration holds of a key.
 func HashKey(key string) [32]byte {

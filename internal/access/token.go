@@ -24,7 +24,8 @@ const TokenLifetime = 12 * time.Hour
 const (
 	tokenPrefix  = "ctmgt_"
 	tokenVersion = 1
-	tokenHead    = 1 + 8 + 8 // version, seconds since 1970, nonce
+	tokenTag     = 1 + 8 + 8          // after version, seconds since 1970, nonce
+	tokenHead    = tokenTag + TagSize // and the tag of the key
 	macSize      = sha256.Size
 	maxClient    = 128
 	maxTokenText = len(tokenPrefix) + (tokenHead+maxClient+macSize)*4/3 + 4
@@ -60,27 +61,31 @@ func NewTokens(key []byte) *Tokens {
 	return &Tokens{key: key, ended: ttlmap.New[struct{}](endedMost)}
 }
 
-// Issue makes a token for client, which may be "" where clients have no names.
-func (t *Tokens) Issue(client string) string {
+// Issue makes a token for client, which logged in with key. Both are empty where clients have no names.
+func (t *Tokens) Issue(client string, key *Key) string {
 	if len(client) > maxClient {
 		client = client[:maxClient]
 	}
 	raw := make([]byte, tokenHead, tokenHead+len(client)+macSize)
 	raw[0] = tokenVersion
 	binary.BigEndian.PutUint64(raw[1:], uint64(max(time.Now().Unix(), 0))) //nolint:gosec // not negative
-	_, _ = rand.Read(raw[9:tokenHead])
+	_, _ = rand.Read(raw[9:tokenTag])
+	if key != nil {
+		tag := key.Tag()
+		copy(raw[tokenTag:], tag[:])
+	}
 	raw = append(raw, client...)
 	raw = append(raw, t.mac(raw)...)
 	return tokenPrefix + base64.RawURLEncoding.EncodeToString(raw)
 }
 
-// Check returns the client of a living token, or ErrForeign or ErrEnded.
-func (t *Tokens) Check(token string) (client string, err error) {
+// Check returns the client of a living token, and the tag of the key it logged in with, or ErrForeign or ErrEnded.
+func (t *Tokens) Check(token string) (client string, tag [TagSize]byte, err error) {
 	body, _, err := t.read(token)
 	if err != nil {
-		return "", err
+		return "", tag, err
 	}
-	return string(body[tokenHead : len(body)-macSize]), nil
+	return string(body[tokenHead : len(body)-macSize]), [TagSize]byte(body[tokenTag:tokenHead]), nil
 }
 
 // End logs token out. A text that is no living token is ignored.
