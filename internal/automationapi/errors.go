@@ -97,7 +97,10 @@ func refuses(status int) bool {
 	return status == http.StatusUnauthorized || status == http.StatusForbidden
 }
 
-func saysRefused(answer []byte) bool {
+func saysRefused(answer []byte) bool { return says(answer, "incorrect username or password") }
+
+// says looks for words, in lower case, in the messages of an answer.
+func says(answer []byte, words string) bool {
 	var list struct {
 		Errors []struct {
 			Message string `json:"message"`
@@ -107,7 +110,7 @@ func saysRefused(answer []byte) bool {
 		return false
 	}
 	for _, e := range list.Errors {
-		if strings.Contains(strings.ToLower(e.Message), "incorrect username or password") {
+		if strings.Contains(strings.ToLower(e.Message), words) {
 			return true
 		}
 	}
