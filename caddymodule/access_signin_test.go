@@ -168,7 +168,7 @@ func TestALogoutEndsTheGatewayTokenInEachWayThatClientsShowIt(t *testing.T) {
 func TestWhatLooksLikeAGatewayTokenIsToldThatItHasEnded(t *testing.T) {
 	up, g := startSignIn(t)
 	token := g.logIn("nightly", nightlyKey)
-	foreign := access.NewTokens(nil).Issue("nightly") // of a gateway with another key
+	foreign := access.NewTokens(nil).Issue("nightly", nil) // of a gateway with another key
 	before := up.Stats()
 	for name, text := range map[string]string{
 		"of another gateway": foreign, "cut short": token[:len(token)-4], "with one byte more": token + "A", "its prefix alone": "ctmgt_",

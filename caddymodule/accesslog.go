@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/ctmgate/ctmgate/internal/apipath"
 	"github.com/ctmgate/ctmgate/internal/relay"
 )
 
@@ -77,6 +78,9 @@ func (h *Handler) hideFromAccessLog(w *relay.Writer, r *http.Request) func() {
 func redacted(r *http.Request) *http.Request {
 	out := r.Clone(r.Context())
 	out.RequestURI = originalTarget(r)
+	if apipath.ShowsSecret(out.RequestURI) {
+		out.RequestURI = apipath.Redact(out.RequestURI)
+	}
 	if path, query, ok := strings.Cut(out.RequestURI, "?"); ok {
 		out.RequestURI = path
 		if kept := relay.StripQuery(query); kept != "" {

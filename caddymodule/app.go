@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyevents"
 	"go.uber.org/zap"
 )
 
@@ -19,10 +20,12 @@ type App struct {
 	// "GET /ctm-cli.tgz". They are forwarded without any credential.
 	Public []string `json:"public,omitempty"`
 
-	ctx    caddy.Context
-	logger *zap.Logger
-	live   map[string]*environment // named and inline
-	known  *clients                // nil when there are none
+	ctx      caddy.Context
+	logger   *zap.Logger
+	auditLog *zap.Logger
+	live     map[string]*environment // named and inline
+	known    *clients                // nil when there are none
+	emitter  *emitter
 }
 
 // CaddyModule returns the Caddy module information.
@@ -38,8 +41,16 @@ func (App) CaddyModule() caddy.ModuleInfo {
 func (a *App) Provision(ctx caddy.Context) error {
 	a.ctx = ctx
 	a.logger = ctx.Logger()
+	a.auditLog = a.logger.Named("audit")
 	a.live = make(map[string]*environment)
-	var err error
+	events, err := ctx.App("events")
+	if err != nil {
+		return fmt.Errorf("loading the app events: %w", err)
+	}
+	a.emitter = newEmitter(a, events.(*caddyevents.App))
+	if err := a.registerMetrics(ctx); err != nil {
+		return err
+	}
 	if a.known, err = a.newClients(func(client, line string) {
 		a.logger.Warn("a rule has no effect", zap.String("client", client), zap.String("rule", line))
 	}); err != nil {
@@ -79,8 +90,11 @@ func (a *App) add(name string, config *Environment) (*environment, error) {
 // Start warns of what an operator should know at every start, and logs in for
 // environments whose idle_timeout is off.
 func (a *App) Start() error {
+	warnUnaudited(a.auditLog, a.logger)
+	a.warnAdmin()
+	a.emitter.start()
 	for _, env := range a.live {
-		env.start()
+		env.start(a)
 	}
 	return nil
 }
@@ -89,13 +103,35 @@ func (a *App) Start() error {
 // their last user, after Cleanup.
 func (a *App) Stop() error { return nil }
 
-// Cleanup lets go of the sessions; those that no other config holds are
+// Cleanup closes the WebSockets of clients that the next config does not let
+// in, and lets go of the sessions; those that no other config holds are
 // logged out once their last request has ended.
 func (a *App) Cleanup() error {
+	if a.emitter != nil {
+		a.emitter.stop()
+		a.giveWay()
+	}
 	for _, env := range a.live {
 		env.close()
 	}
 	return nil
+}
+
+// giveWay ends what the config that runs now does not know any more.
+func (a *App) giveWay() {
+	next, err := activeApp()
+	if err != nil {
+		next = nil
+	}
+	if next != a {
+		if next != nil { // the next one, or the old one where this one failed to load
+			for _, env := range next.live {
+				env.adopt(next)
+			}
+		}
+		openSockets.review(next)
+		a.forgetMetrics(next)
+	}
 }
 
 var (

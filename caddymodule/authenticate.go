@@ -16,8 +16,9 @@ import (
 // caller is a client that has proven itself.
 type caller struct {
 	client *access.Client
-	key    string // name of the gateway key that was shown, if it has one
-	source string // how it proved itself
+	key    *access.Key // that it has shown, or with which it logged in
+	user   string      // whom Caddy's own authentication has found
+	source string      // how it proved itself
 }
 
 // Ways to prove oneself, as the audit log names them.
@@ -75,17 +76,19 @@ func (c *clients) authenticate(r *http.Request) (caller, error) {
 	if who.client == nil {
 		return caller{}, errNoProof
 	}
+	who.user = user
 	return who, nil
 }
 
 func (c *clients) byCredential(s shown) (caller, error) {
-	name, err := gatewayTokens.Check(s.text)
+	name, tag, err := gatewayTokens.Check(s.text)
 	if err == nil {
-		client, ok := c.directory.ByName(name)
-		if !ok || s.name != "" && s.name != name {
+		client, key, err := c.directory.ByTag(name, tag, time.Now())
+		if err != nil || s.name != "" && s.name != name {
 			return caller{}, errEndedToken
 		}
-		return caller{client: client, source: byToken}, nil
+		key.Use(time.Now())
+		return caller{client: client, key: key, source: byToken}, nil
 	}
 	if errors.Is(err, access.ErrEnded) {
 		return caller{}, errEndedToken
@@ -98,6 +101,7 @@ func (c *clients) byKey(s shown) (caller, error) {
 	if err != nil || s.name != "" && s.name != client.Name {
 		return caller{}, errWrongProof
 	}
+	key.Use(time.Now())
 	return caller{client: client, key: key, source: byKey}, nil
 }
 
@@ -170,10 +174,11 @@ func (who caller) mayCall(path apipath.Path) (ok bool, why string, a answer) {
 	if path.Protected() && !who.client.AllowCredentialChanges {
 		return false, "", protectedOperation
 	}
-	if allowed, line := who.client.Rules.Decide(path); !allowed {
+	allowed, line := who.client.Rules.Decide(path)
+	if !allowed {
 		return false, line, forbidden
 	}
-	return true, "", answer{}
+	return true, line, answer{}
 }
 
 // refusalOf is the answer to a caller that is not known.

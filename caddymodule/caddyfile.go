@@ -17,6 +17,8 @@ import (
 //		replay_buffer <size>
 //		rewrite_urls on|off
 //		allow_credential_changes
+//		annotate <header> <template>
+//		annotate_override
 //	}
 //
 // or with an environment of its own, whose block takes the words of an
@@ -38,7 +40,7 @@ func parseHandler(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, err
 			"or `controlm https://em.example.com:8443/automation-api {`")
 	}
 	known := h.words()
-	var repeatable []string
+	repeatable := []string{"annotate"}
 	inline := strings.Contains(args[0], "://")
 	switch {
 	case inline:
@@ -52,7 +54,7 @@ func parseHandler(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, err
 		maps.Copy(known, accountWords(&h.Inline.Account))
 		known["name"] = oneText(&h.Inline.Name, "prod")
 		delete(known, "account")
-		repeatable = environmentRepeats
+		repeatable = append(repeatable, environmentRepeats...)
 	case len(args) > 1:
 		return nil, d.Errf("controlm: %d arguments; expected the name of one environment, or endpoints that begin with https://", len(args))
 	default:
@@ -60,6 +62,9 @@ func parseHandler(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, err
 	}
 	if err := parseBlock(d, "controlm", known, repeatable...); err != nil {
 		return nil, err
+	}
+	if _, err := newAnnotations(h.Annotate, h.AnnotateOverride); err != nil {
+		return nil, d.WrapErr(err)
 	}
 	if inline {
 		name, config, err := h.Inline.environment()
@@ -93,5 +98,7 @@ func (h *Handler) words() words {
 		"replay_buffer":            size(&h.ReplayBuffer, "1MiB"),
 		"rewrite_urls":             onOff(&h.RewriteURLs),
 		"allow_credential_changes": flag(&h.AllowCredentialChanges),
+		"annotate":                 annotation(&h.Annotate),
+		"annotate_override":        flag(&h.AnnotateOverride),
 	}
 }

@@ -27,7 +27,12 @@ func (a *App) parseClient(d *caddyfile.Dispenser) error {
 		"allow":                    ruleLine(&c.Allow, func(words []string) error { return ruleError(false, words) }),
 		"deny":                     ruleLine(&c.Deny, func(words []string) error { return ruleError(true, words) }),
 		"allow_credential_changes": flag(&c.AllowCredentialChanges),
-	}, "key_sha256", "user", "certificate_subject", "account", "allow", "deny")
+		"rate":                     rateLine(&c.Rate),
+		"max_concurrent":           number(&c.MaxConcurrent, "50"),
+		"max_body":                 bodySize(&c.MaxBody, "100MiB"),
+		"annotate":                 annotation(&c.Annotate),
+		"annotate_override":        flag(&c.AnnotateOverride),
+	}, "key_sha256", "user", "certificate_subject", "account", "allow", "deny", "annotate")
 	if err != nil {
 		return err
 	}
@@ -83,4 +88,16 @@ func ruleError(deny bool, words []string) error {
 func publicLine(words []string) error {
 	_, err := publicRules([]string{strings.Join(words, " ")})
 	return err
+}
+
+// rateLine keeps a rate as it stands, once it can be read.
+func rateLine(into *string) word {
+	return func(d *caddyfile.Dispenser) error {
+		args := d.RemainingArgs()
+		if _, _, err := access.ParseRate(args); err != nil {
+			return d.Errf("rate: %w", err)
+		}
+		*into = strings.Join(args, " ")
+		return noBlock(d, "rate")
+	}
 }

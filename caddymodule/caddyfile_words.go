@@ -2,13 +2,16 @@ package caddymodule
 
 import (
 	"maps"
+	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"github.com/dustin/go-humanize"
 
@@ -142,6 +145,66 @@ func idleTimeout(into *IdleTimeout) word {
 	}
 }
 
+// number reads a number above zero.
+func number(into *int, example string) word {
+	return func(d *caddyfile.Dispenser) error {
+		name := d.Val()
+		var text string
+		if err := oneText(&text, example)(d); err != nil {
+			return err
+		}
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 {
+			return d.Errf("%s: %q is no number above zero; expected one such as %s", name, text, example)
+		}
+		*into = n
+		return nil
+	}
+}
+
+// bodySize reads a size above zero.
+func bodySize(into *int64, example string) word {
+	return func(d *caddyfile.Dispenser) error {
+		name := d.Val()
+		var text string
+		if err := oneText(&text, example)(d); err != nil {
+			return err
+		}
+		n, err := humanize.ParseBytes(text)
+		if err != nil || n < 1 || n > 1<<50 {
+			return d.Errf("%s: %q is no size above zero; expected one such as %s", name, text, example)
+		}
+		*into = int64(n) //nolint:gosec // bounded above
+		return nil
+	}
+}
+
+// annotation reads `annotate <header> <template>`.
+func annotation(into *map[string]string) word {
+	return func(d *caddyfile.Dispenser) error {
+		args := d.RemainingArgs()
+		if len(args) != 2 {
+			return d.Errf("annotate: %d arguments; expected a header and its text, as in `annotate Annotation-Subject \"run by {controlm.client}\"`", len(args))
+		}
+		// Caddy expands its short placeholders in sites alone.
+		text := caddyfile.Segment{{Text: args[1]}}
+		httpcaddyfile.NewShorthandReplacer().ApplyToSegment(&text)
+		args[1] = text[0].Text
+		if err := checkAnnotation(args[0], args[1]); err != nil {
+			return d.WrapErr(err)
+		}
+		name := http.CanonicalHeaderKey(args[0])
+		if _, twice := (*into)[name]; twice {
+			return d.Errf("annotate %s: it is stated twice; expected each header once", name)
+		}
+		if *into == nil {
+			*into = make(map[string]string)
+		}
+		(*into)[name] = args[1]
+		return noBlock(d, "annotate")
+	}
+}
+
 func size(into **int64, example string) word {
 	return func(d *caddyfile.Dispenser) error {
 		name := d.Val()
@@ -150,8 +213,8 @@ func size(into **int64, example string) word {
 			return err
 		}
 		parsed, err := humanize.ParseBytes(text)
-		if err != nil || parsed > maxReplayBuffer {
-			return d.Errf("%s: %q is not a size up to 1GiB; expected one such as %s", name, text, example)
+		if err != nil || parsed > maxReplayMemory {
+			return d.Errf("%s: %q is not a size up to 64MiB; expected one such as %s", name, text, example)
 		}
 		n := int64(parsed) //nolint:gosec // bounded above
 		*into = &n

@@ -14,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
+	"github.com/ctmgate/ctmgate/internal/endpoint"
 	"github.com/ctmgate/ctmgate/internal/secret"
 )
 
@@ -23,11 +24,17 @@ func (e *Environment) check() error {
 	if len(e.Endpoint) == 0 {
 		return errors.New("endpoint is missing; expected a URL such as https://em.example.com:8443/automation-api")
 	}
+	if len(e.Endpoint) > endpoint.Most {
+		return fmt.Errorf("endpoint: there are %d; expected at most %d", len(e.Endpoint), endpoint.Most)
+	}
 	var base string
 	for i, text := range e.Endpoint {
 		u, err := checkEndpoint(text, e.AllowPlainHTTP)
 		if err != nil {
 			return err
+		}
+		if slices.Contains(e.Endpoint[:i], text) {
+			return fmt.Errorf("endpoint %s: it is stated twice", text)
 		}
 		if i == 0 {
 			base = basePath(u)

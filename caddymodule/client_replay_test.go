@@ -201,7 +201,10 @@ func (c *conversation) compare(send, body string, a arrival) {
 			c.t.Errorf("%s\nupstream got %s", line, name)
 		}
 	}
-	if len(a.header) > len(want)+3 { // Authorization, and maybe Content-Length and Expect
+	if len(a.header.Values("X-Request-Id")) != 1 {
+		c.t.Errorf("%s\nupstream got the request ids %q", line, a.header.Values("X-Request-Id"))
+	}
+	if len(a.header) > len(want)+4 { // Authorization, X-Request-Id, and maybe Content-Length and Expect
 		c.t.Errorf("%s\nupstream got headers that nobody sent: %v", line, a.header)
 	}
 }

@@ -34,6 +34,21 @@ type Client struct {
 	// its lines allow them. With them it can make an API token that needs no
 	// gateway any more.
 	AllowCredentialChanges bool `json:"allow_credential_changes,omitempty"`
+	// How many calls it may make, as in "20/s burst 40": per second (s), minute
+	// (m) or hour (h); the burst is what may come at once, by default what the
+	// rate allows in a second. Beyond it calls are answered 429. Default: no
+	// bound.
+	Rate string `json:"rate,omitempty"`
+	// How many of its calls may be under way at once, WebSockets included.
+	// Beyond it calls are answered 429. Default: no bound.
+	MaxConcurrent int `json:"max_concurrent,omitempty"`
+	// The most bytes of a call's body. A longer one is answered 413, or broken
+	// off where its length was not told. Default: no bound.
+	MaxBody int64 `json:"max_body,omitempty"`
+	// Headers that are set on its calls that change something: see the site's.
+	Annotate map[string]string `json:"annotate,omitempty"`
+	// Lets its annotations win over what the caller sent.
+	AnnotateOverride bool `json:"annotate_override,omitempty"`
 }
 
 // ClientKey is one gateway key.
@@ -49,8 +64,9 @@ type ClientKey struct {
 
 // clients are the Clients of one config. Nil when there are none.
 type clients struct {
-	directory *access.Directory
-	public    access.Rules
+	directory   *access.Directory
+	public      access.Rules
+	annotations map[string]annotations // by client
 }
 
 // newClients reads what the config says of clients. warn hears of lines that
@@ -67,6 +83,7 @@ func (a *App) newClients(warn func(client, line string)) (*clients, error) {
 		return nil, nil
 	}
 	list := make([]*access.Client, 0, len(a.Clients))
+	annotated := make(map[string]annotations)
 	for _, name := range slices.Sorted(maps.Keys(a.Clients)) {
 		client, err := a.newClient(name, a.Clients[name])
 		if err != nil {
@@ -76,12 +93,17 @@ func (a *App) newClients(warn func(client, line string)) (*clients, error) {
 			warn(name, line)
 		}
 		list = append(list, client)
+		if config := a.Clients[name]; config != nil && len(config.Annotate) > 0 {
+			if annotated[name], err = newAnnotations(config.Annotate, config.AnnotateOverride); err != nil {
+				return nil, fmt.Errorf("client %s: %w", name, err)
+			}
+		}
 	}
 	directory, err := access.NewDirectory(list)
 	if err != nil {
 		return nil, err
 	}
-	return &clients{directory: directory, public: public}, nil
+	return &clients{directory: directory, public: public, annotations: annotated}, nil
 }
 
 func (a *App) newClient(name string, config *Client) (*access.Client, error) {
@@ -109,9 +131,16 @@ func (c *Client) client(name string) (*access.Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	limits, err := c.limits()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := newAnnotations(c.Annotate, c.AnnotateOverride); err != nil {
+		return nil, err
+	}
 	client := &access.Client{
 		Name: name, Users: c.User, Subjects: c.CertificateSubject, Rules: rules,
-		AllowCredentialChanges: c.AllowCredentialChanges,
+		AllowCredentialChanges: c.AllowCredentialChanges, Limits: limits,
 	}
 	for _, k := range c.KeySHA256 {
 		key, err := k.key()
@@ -121,6 +150,22 @@ func (c *Client) client(name string) (*access.Client, error) {
 		client.Keys = append(client.Keys, key)
 	}
 	return client, nil
+}
+
+func (c *Client) limits() (l access.Limits, err error) {
+	if c.Rate != "" {
+		if l.PerSecond, l.Burst, err = access.ParseRate(strings.Fields(c.Rate)); err != nil {
+			return l, fmt.Errorf("rate: %w", err)
+		}
+	}
+	if c.MaxConcurrent < 0 {
+		return l, errors.New("max_concurrent: expected a number above zero")
+	}
+	if c.MaxBody < 0 {
+		return l, errors.New("max_body: expected a size above zero, such as 100MiB")
+	}
+	l.Concurrent, l.Body = c.MaxConcurrent, c.MaxBody
+	return l, nil
 }
 
 // check says what is wrong with a client by itself.
@@ -138,6 +183,7 @@ func (k ClientKey) key() (key access.Key, err error) {
 	if key.Hash, err = access.ParseKeyHash(k.Hash); err != nil {
 		return key, err
 	}
+	key.Used = usesOf(key.Hash)
 	if k.Expires != "" {
 		key.Ends, err = access.ParseKeyEnd(k.Expires)
 	}

@@ -21,8 +21,9 @@ const (
 // trusted, and the accounts that the gateway acts as there.
 type Environment struct {
 	// The base URLs of the API, such as
-	// https://em.example.com:8443/automation-api. All share one base path. The
-	// first is used. Required.
+	// https://em.example.com:8443/automation-api, in the order of preference, 16
+	// at most. All share one base path, and lead to one Control-M. The first
+	// that answers is used; each has a session of its own. Required.
 	Endpoint []string `json:"endpoint,omitempty"`
 
 	// PEM files with the certificates to trust instead of the system's: of the

@@ -26,7 +26,7 @@ func TestEachMistakeInAClientIsNamedWithItsLine(t *testing.T) {
 		{"no allow", key, 13, []string{`"nightly"`, "`allow read_only`", "`allow * /*`"}},
 		{"a deny alone", key + "deny * /config/*\n", 14, []string{"`allow read_only`", "`allow * /*`"}},
 		{"nothing at all", "", 12, []string{"it cannot prove itself"}},
-		{"an unknown word", "rule read_only", 11, []string{`client: unknown word "rule"; expected one of account, allow, allow_credential_changes, certificate_subject, deny, key_sha256, user`}},
+		{"an unknown word", "rule read_only", 11, []string{`client: unknown word "rule"; expected one of account, allow, allow_credential_changes, annotate, annotate_override, certificate_subject, deny, key_sha256, max_body, max_concurrent, rate, user`}},
 		{"a key without hash", "key_sha256", 11, []string{"key_sha256: " + expectedKey}},
 		{"a key of three words", "key_sha256 a b c", 11, []string{expectedKey}},
 		{"the key itself in place of its hash", "key_sha256 " + canaryKey, 11, []string{"expected the SHA-256 of the key as 64 hexadecimal digits, got 22 characters"}},

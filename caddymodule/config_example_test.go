@@ -100,23 +100,31 @@ func startExample(t *testing.T, up *upstream) example {
 		log.(map[string]any)["level"] = "DEBUG"
 		log.(map[string]any)["writer"] = map[string]any{"output": "file", "filename": e.log, "roll": false}
 	}
-	whole, err := json.Marshal(members)
+	e.run(members, e.log)
+	return e
+}
+
+// run runs a config as it stands until the end of the test, and then sweeps
+// what it has written.
+func (g *gateway) run(config map[string]any, written ...string) {
+	g.t.Helper()
+	whole, err := json.Marshal(config)
 	if err != nil {
-		t.Fatal(err)
+		g.t.Fatal(err)
 	}
-	caddy.ConfigAutosavePath = filepath.Join(t.TempDir(), "autosave.json")
+	caddy.ConfigAutosavePath = filepath.Join(g.t.TempDir(), "autosave.json")
 	if err := caddy.Load(whole, true); err != nil {
-		t.Fatal(err)
+		g.t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	g.t.Cleanup(func() {
 		if err := caddy.Stop(); err != nil {
-			t.Error(err)
+			g.t.Error(err)
 		}
 		caddymodule.WaitForLogouts()
-		e.sweep(e.log)
-		e.sweep(caddy.ConfigAutosavePath)
+		for _, path := range append(written, caddy.ConfigAutosavePath) {
+			g.sweep(path)
+		}
 	})
-	return e
 }
 
 func TestTheExampleRuns(t *testing.T) {

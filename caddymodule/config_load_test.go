@@ -133,8 +133,8 @@ func TestEachMistakeInJSONSaysWhatWasExpected(t *testing.T) {
 		{"an inline environment of nothing", `{}`, `"inline": {}`, []string{"expected letters, digits"}},
 		{"an unknown way of admission", good, use + `, "admit": ["everyone"]`, []string{"admit everyone: expected `clients`, `loopback`"}},
 		{"a host name that is none", good, use + `, "admit": ["loopback", "*.example.com"]`, []string{`"*.example.com" is no host name`}},
-		{"a negative replay_buffer", good, use + `, "replay_buffer": -1`, []string{"replay_buffer: expected a size from 0 to 1GiB"}},
-		{"a huge replay_buffer", good, use + `, "replay_buffer": 1073741825`, []string{"replay_buffer: expected a size from 0 to 1GiB"}},
+		{"a negative replay_buffer", good, use + `, "replay_buffer": -1`, []string{"replay_buffer: expected a size from 0 to 64MiB"}},
+		{"a huge replay_buffer", good, use + `, "replay_buffer": 67108865`, []string{"replay_buffer: expected a size from 0 to 64MiB"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			config := `{"apps": {"controlm": ` + c.app + `, "http": {"servers": {"s": {"listen": ["127.0.0.1:8080"], "routes": [

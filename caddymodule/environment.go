@@ -18,6 +18,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddytls"
 	"go.uber.org/zap"
 
+	"github.com/ctmgate/ctmgate/internal/endpoint"
 	"github.com/ctmgate/ctmgate/internal/relay"
 	"github.com/ctmgate/ctmgate/internal/secret"
 	"github.com/ctmgate/ctmgate/internal/session"
@@ -27,8 +28,10 @@ import (
 type environment struct {
 	name      string
 	config    *Environment
-	base      *url.URL // of the endpoint in use
+	key       string // identity
+	bases     []*url.URL
 	basePath  string
+	fleet     *fleet
 	transport wire
 	rewriter  *relay.Rewriter
 	accounts  map[string]*account
@@ -37,14 +40,19 @@ type environment struct {
 
 // account is an Account in one running config.
 type account struct {
-	name   string
-	source session.Source
-	entry  *entry         // of an account with a password
-	token  *secret.Source // of an account with an API token
+	name    string
+	sources []session.Source // by endpoint
+	entry   *entry           // of an account with a password
+	token   *secret.Source   // of an account with an API token
 }
 
 // nobody is the account of public calls: they are sent without a credential.
-var nobody = &account{source: session.Standing{Secret: secret.Fixed(secret.Value{})}}
+var nobody = &account{sources: standing(secret.Fixed(secret.Value{}), endpoint.Most)}
+
+// standing is one token that is good at every endpoint.
+func standing(token session.Password, endpoints int) []session.Source {
+	return slices.Repeat([]session.Source{session.Standing{Secret: token}}, endpoints)
+}
 
 // newEnvironment builds what config, which has been checked, says.
 func newEnvironment(ctx caddy.Context, name string, config *Environment, logger *zap.Logger) (_ *environment, err error) {
@@ -54,14 +62,24 @@ func newEnvironment(ctx caddy.Context, name string, config *Environment, logger 
 			env.close()
 		}
 	}()
-	if env.base, err = checkEndpoint(config.Endpoint[0], config.AllowPlainHTTP); err != nil {
-		return nil, err
+	for _, text := range config.Endpoint {
+		base, err := checkEndpoint(text, config.AllowPlainHTTP)
+		if err != nil {
+			return nil, err
+		}
+		env.bases = append(env.bases, base)
 	}
-	env.basePath = basePath(env.base)
+	env.basePath = basePath(env.bases[0])
 	if env.rewriter, err = relay.NewRewriter(slices.Concat(config.Endpoint, env.publicURLs())); err != nil {
 		return nil, fmt.Errorf("endpoint or public_url: %w", err)
 	}
 	if env.transport.HTTPTransport, err = config.newTransport(ctx); err != nil {
+		return nil, err
+	}
+	if env.key, err = env.identity(); err != nil {
+		return nil, err
+	}
+	if env.fleet, err = acquireFleet(ctx, env); err != nil {
 		return nil, err
 	}
 	for _, name := range slices.Sorted(maps.Keys(config.Accounts)) {
@@ -99,7 +117,7 @@ func (env *environment) newAccount(ctx caddy.Context, name string, config *Accou
 		if a.token, err = spec.Open(func(e secret.Event) { logSecret(logger, e) }); err != nil {
 			return nil, fmt.Errorf("api_token: %w", err)
 		}
-		a.source = session.Standing{Secret: a.token}
+		a.sources = standing(a.token, len(env.bases))
 		return a, nil
 	}
 	username, err := readOnce(config.Username)
@@ -114,7 +132,9 @@ func (env *environment) newAccount(ctx caddy.Context, name string, config *Accou
 	if a.entry, err = acquireEntry(ctx, env, name, username, password); err != nil {
 		return nil, fmt.Errorf("password: %w", err)
 	}
-	a.source = a.entry.session
+	for _, s := range a.entry.sessions {
+		a.sources = append(a.sources, s)
+	}
 	return a, nil
 }
 
@@ -179,19 +199,42 @@ func (env *environment) choose(name string) (*account, error) {
 	return a, nil
 }
 
-func (env *environment) start() {
+func (env *environment) start(app *App) {
 	if env.config.TLSInsecureSkipVerify {
 		env.logger.Warn("tls_insecure_skip_verify accepts any certificate: whoever answers in the endpoint's place gets the passwords; "+
 			"use tls_ca_file instead", zap.String("environment", env.name))
 	}
+	env.adopt(app)
+	for _, a := range env.accounts {
+		if a.entry != nil && env.config.IdleTimeout == idleOff {
+			a.entry.warm()
+		}
+	}
+}
+
+// adopt has what survives configs log as this one says, and tell its app: the
+// one that made it, or one that failed to load, may have logged elsewhere.
+func (env *environment) adopt(app *App) {
+	env.fleet.logger.Store(env.logger.With(zap.String("environment", env.name)))
 	for _, a := range env.accounts {
 		if a.entry == nil {
 			continue
 		}
-		// The config that made the session may have logged elsewhere.
 		a.entry.logger.Store(env.accountLogger(a.name))
-		if env.config.IdleTimeout == idleOff {
-			a.entry.session.Warm()
+		a.entry.app.Store(app)
+		expectLogins(env.name, a.name)
+	}
+}
+
+// leaveAtExit is called when a server that uses the environment stops taking
+// calls: at a reload too, which is no reason to leave.
+func (env *environment) leaveAtExit() {
+	if !caddy.Exiting() {
+		return
+	}
+	for _, a := range env.accounts {
+		if a.entry != nil {
+			a.entry.leave()
 		}
 	}
 }
@@ -205,6 +248,9 @@ func (env *environment) close() {
 		if a.token != nil {
 			a.token.Close()
 		}
+	}
+	if env.fleet != nil {
+		env.fleet.release()
 	}
 	if env.transport.HTTPTransport != nil {
 		_ = env.transport.Cleanup()
@@ -236,7 +282,7 @@ func (e *Environment) newTransport(ctx caddy.Context) (*reverseproxy.HTTPTranspo
 	if t.KeepAlive.MaxIdleConnsPerHost == 0 {
 		t.KeepAlive.MaxIdleConnsPerHost = 256
 	}
-	if u, err := url.Parse(e.Endpoint[0]); err == nil && u.Scheme == "https" {
+	if slices.ContainsFunc(e.Endpoint, func(text string) bool { return strings.HasPrefix(text, "https:") }) {
 		if t.TLS, err = e.tlsConfig(); err != nil {
 			return nil, err
 		}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/ctmgate/ctmgate/internal/apipath"
 	"github.com/ctmgate/ctmgate/internal/automationapi"
+	"github.com/ctmgate/ctmgate/internal/relay"
 	"github.com/ctmgate/ctmgate/internal/session"
 )
 
@@ -31,6 +32,9 @@ type answer struct {
 	allow   string // methods, for a 405
 }
 
+// codePrefix is what the codes of all answers of the gateway begin with.
+const codePrefix = "ctmgate."
+
 // The answers of the gateway (contract.md, section 6).
 var (
 	notAdmitted = answer{"ctmgate.not_admitted", http.StatusForbidden,
@@ -42,7 +46,9 @@ var (
 	postOnly = answer{"ctmgate.method_not_allowed", http.StatusMethodNotAllowed,
 		"Logging in and out takes POST.", true, "POST"}
 	bodyTooLarge = answer{"ctmgate.body_too_large", http.StatusRequestEntityTooLarge,
-		"The body of this call is larger than the gateway takes.", true, ""}
+		"The body of this call is larger than the gateway takes. Send less, or ask its operator for a larger `max_body`.", true, ""}
+	rateLimited = answer{"ctmgate.rate_limited", http.StatusTooManyRequests,
+		"You make more calls than this gateway takes from you. Repeat this one after the time in Retry-After.", false, ""}
 	outsideAPI = answer{"ctmgate.outside_api", http.StatusNotFound,
 		"This path is not under the base path of the Automation API. Put the API's base path in front of it, as in %s/config/servers.", true, ""}
 	badPath = answer{"ctmgate.bad_path", http.StatusBadRequest,
@@ -76,6 +82,9 @@ var (
 		"The gateway's login at Control-M took too long. Repeat this call later; the gateway's log has more.", false, ""}
 	upstreamUnreachable = answer{"ctmgate.upstream_unreachable", http.StatusBadGateway,
 		"Control-M cannot be reached from this gateway: name, connection or TLS. Repeat this call later; the gateway's log has the cause.", false, ""}
+	upstreamBroke = answer{"ctmgate.upstream_unreachable", http.StatusBadGateway,
+		"The connection to Control-M broke during this call, or what came back is no HTTP. " +
+			"The call may have been carried out: look before you repeat it.", false, ""}
 	upstreamTimeout = answer{"ctmgate.upstream_timeout", http.StatusGatewayTimeout,
 		"Control-M did not answer this call in time. It may have been carried out: look before you repeat it.", false, ""}
 	replayImpossible = answer{"ctmgate.replay_impossible", http.StatusServiceUnavailable,
@@ -100,6 +109,7 @@ func answerFor(err error) (answer, time.Duration) {
 		refused   *session.RefusedError
 		paused    *session.PausedError
 		failed    *session.FailedError
+		busy      *session.BusyError
 	)
 	switch {
 	case errors.Is(err, apipath.ErrMethod):
@@ -116,10 +126,14 @@ func answerFor(err error) (answer, time.Duration) {
 		return loginPaused, paused.RetryAfter
 	case errors.As(err, &failed):
 		return loginAnswer(failed.Err), -1
-	case errors.Is(err, session.ErrClosed):
+	case errors.As(err, &busy):
+		return overloaded, busy.RetryAfter
+	case errors.Is(err, session.ErrClosed), errors.Is(err, relay.ErrNoMemory):
 		return overloaded, time.Second
 	case isTimeout(err):
 		return upstreamTimeout, -1
+	case isWireError(err) && !automationapi.IsDial(err):
+		return upstreamBroke, -1
 	}
 	return upstreamUnreachable, -1
 }
@@ -166,7 +180,7 @@ func (a answer) with(detail string) answer {
 // write answers r in Control-M's own shape. A retryAfter of less than zero is
 // not said.
 func (a answer) write(w http.ResponseWriter, r *http.Request, retryAfter time.Duration) {
-	if isWebSocket(r) && !a.lasting && a.status == http.StatusServiceUnavailable {
+	if isWebSocket(r) && !a.lasting && (a.status == http.StatusServiceUnavailable || a.status == http.StatusTooManyRequests) {
 		a.status = http.StatusBadGateway
 	}
 	h := w.Header()

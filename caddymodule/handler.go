@@ -7,6 +7,7 @@ import (
 	"net/http/httputil"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -46,16 +47,24 @@ type Handler struct {
 	// Opens the operations that handle credentials and rights. Whoever may
 	// call can then make an API token that needs no gateway any more.
 	AllowCredentialChanges bool `json:"allow_credential_changes,omitempty"`
+	// Headers that are set on calls that change something, by name, as text
+	// with Caddy's placeholders, such as {controlm.client}. What the caller sent
+	// wins. A client's own come before the site's.
+	Annotate map[string]string `json:"annotate,omitempty"`
+	// Lets the annotations win over what the caller sent.
+	AnnotateOverride bool `json:"annotate_override,omitempty"`
 
-	logger    *zap.Logger
-	accessLog *zap.Logger
-	env       *environment
-	account   *account // nil where each client needs one of its own
-	clients   *clients // nil where callers have no names
-	admission admission
-	proxy     *httputil.ReverseProxy
-	replay    int
-	keepURLs  bool
+	logger      *zap.Logger
+	accessLog   *zap.Logger
+	auditLog    *zap.Logger
+	annotations annotations
+	env         *environment
+	account     *account // nil where each client needs one of its own
+	clients     *clients // nil where callers have no names
+	admission   admission
+	proxy       *httputil.ReverseProxy
+	replay      int
+	keepURLs    bool
 }
 
 // CaddyModule returns the Caddy module information.
@@ -66,8 +75,11 @@ func (Handler) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
-// maxReplayBuffer keeps a slip of the operator's from filling the memory.
-const maxReplayBuffer = 1 << 30
+// maxReplayMemory bounds what is kept of all bodies in this process together,
+// and so of each. A body for which nothing is left is sent without being kept.
+const maxReplayMemory = 64 << 20
+
+var replayMemory = relay.NewMemory(maxReplayMemory)
 
 // Provision finds or makes the environment and builds the forwarder.
 func (h *Handler) Provision(ctx caddy.Context) error {
@@ -85,13 +97,20 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	h.replay = defaultReplayBuffer
 	if h.ReplayBuffer != nil {
-		if *h.ReplayBuffer < 0 || *h.ReplayBuffer > maxReplayBuffer {
-			return errors.New("replay_buffer: expected a size from 0 to 1GiB, such as 1MiB")
+		if *h.ReplayBuffer < 0 || *h.ReplayBuffer > maxReplayMemory {
+			return errors.New("replay_buffer: expected a size from 0 to 64MiB, such as 1MiB")
 		}
 		h.replay = int(*h.ReplayBuffer)
 	}
 	h.keepURLs = h.RewriteURLs != nil && !*h.RewriteURLs
+	if h.annotations, err = newAnnotations(h.Annotate, h.AnnotateOverride); err != nil {
+		return err
+	}
+	h.auditLog = loaded.(*App).auditLog
 	h.proxy = newProxy(h)
+	if server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok {
+		server.RegisterOnShutdown(h.env.leaveAtExit)
+	}
 	if h.admission.anyone {
 		h.logger.Warn("admit anyone: whoever reaches this address acts as the account, without showing who they are",
 			zap.String("environment", h.env.name), zap.String("account", h.account.name))
@@ -171,67 +190,118 @@ func (i *Inline) environment() (string, *Environment, error) {
 
 // ServeHTTP takes a call through the steps of contract.md, section 3.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.Handler) error {
-	out := relay.NewWriter(w)
-	if showsSecret(r) {
-		defer h.hideFromAccessLog(out, r)()
+	v := newVisit(w, r)
+	defer h.close(v) // last, and also when the answer breaks off
+	v.placeholders(h.env)
+	if showsSecret(r) || apipath.ShowsSecret(originalTarget(r)) {
+		defer h.hideFromAccessLog(v.w, r)()
 	}
 	if reason, ok := h.admission.admits(r); !ok {
-		h.refuse(out, r, notAdmitted, errors.New(reason))
+		h.refuse(v, notAdmitted, errors.New(reason))
 		return nil
 	}
 	if r.URL.Opaque != "" {
 		// A target such as http:http://… has no path to judge, and net/http
 		// would send it as it is.
-		h.refuse(out, r, outsideAPI.with(h.env.basePath), errors.New("the target is no path"))
+		h.refuse(v, outsideAPI.with(h.env.basePath), errors.New("the target is no path"))
 		return nil
 	}
 	path, err := apipath.Read(r.Method, originalTarget(r), r.URL.EscapedPath(), h.env.basePath)
 	if err != nil {
 		a, _ := answerFor(err)
-		h.refuse(out, r, a.with(h.env.basePath), err)
+		h.refuse(v, a.with(h.env.basePath), err)
 		return nil
 	}
+	v.path, v.known = path, true
 	if path.IsLogin() || path.IsLogout() {
-		h.signIn(out, r, path)
+		h.signIn(v)
 		return nil
 	}
-	acting, a, err := h.permit(r, path)
-	if err != nil {
-		h.refuse(out, r, a, err)
+	if a, err := h.permit(v); err != nil {
+		h.refuse(v, a, err)
 		return nil
 	}
-	h.forward(out, r, path, acting)
+	v.allowed = true
+	if !h.enter(v) {
+		return nil
+	}
+	defer v.leave()
+	h.forward(v)
 	return nil
 }
 
+// close writes down what became of a call.
+func (h *Handler) close(v *visit) {
+	h.audit(v)
+	h.count(v)
+}
+
 // permit says as whom the call is forwarded, or why it is not.
-func (h *Handler) permit(r *http.Request, path apipath.Path) (*account, answer, error) {
-	if path.IsSession() && !path.IsPasswordUpdate() {
+func (h *Handler) permit(v *visit) (answer, error) {
+	if v.path.IsSession() && !v.path.IsPasswordUpdate() {
 		// A log-in or log-out in disguise would be one of the gateway's own
 		// session.
-		return nil, protectedOperation, errors.New("protected operation")
+		return protectedOperation, errors.New("protected operation")
 	}
 	if h.clients == nil {
-		if path.Protected() && !h.AllowCredentialChanges {
-			return nil, protectedOperation, errors.New("protected operation")
+		if v.path.Protected() && !h.AllowCredentialChanges {
+			return protectedOperation, errors.New("protected operation")
 		}
-		return h.account, answer{}, nil
+		v.account = h.account
+		return answer{}, nil
 	}
-	who, err := h.clients.authenticate(r)
+	who, err := h.clients.authenticate(v.r)
 	if err != nil {
-		if public, _ := h.clients.public.Decide(path); public && errors.Is(err, errNoProof) && !path.Protected() {
-			return nobody, answer{}, nil
+		if public, line := h.clients.public.Decide(v.path); public && errors.Is(err, errNoProof) && !v.path.Protected() {
+			v.account, v.rule = nobody, "public"+strings.TrimPrefix(line, "allow")
+			return answer{}, nil
 		}
-		return nil, refusalOf(err), err
+		return refusalOf(err), err
 	}
-	if ok, line, a := who.mayCall(path); !ok {
-		return nil, a, fmt.Errorf("client %s may not, by the line %q", who.client.Name, line)
+	v.who = who
+	ok, line, a := who.mayCall(v.path)
+	v.rule = line
+	switch {
+	case !ok && line == "":
+		return a, fmt.Errorf("client %s may not: no line allows it", who.client.Name)
+	case !ok:
+		return a, fmt.Errorf("client %s may not, by the line %q", who.client.Name, line)
 	}
-	acting := h.accountOf(who.client)
-	if acting == nil {
-		return nil, noAccount, fmt.Errorf("client %s has no account here", who.client.Name)
+	if v.account = h.accountOf(who.client); v.account == nil {
+		return noAccount, fmt.Errorf("client %s has no account here", who.client.Name)
 	}
-	return acting, answer{}, nil
+	return answer{}, nil
+}
+
+// enter counts the call against its client's limits, and answers it if it is
+// over one.
+func (h *Handler) enter(v *visit) bool {
+	client := v.who.client
+	if client == nil {
+		return true
+	}
+	if most := client.Limits.Body; most > 0 && v.r.ContentLength > most {
+		v.allowed = false
+		h.refuse(v, bodyTooLarge, fmt.Errorf("client %s is over its max_body", client.Name))
+		return false
+	}
+	retryAfter, why, ok := client.Enter()
+	if !ok {
+		v.allowed = false
+		h.refuseFor(v, rateLimited, retryAfter, fmt.Errorf("client %s is over its %s", client.Name, why))
+		return false
+	}
+	if most := client.Limits.Body; most > 0 && v.r.Body != nil {
+		v.r.Body = http.MaxBytesReader(v.w, v.r.Body, most)
+	}
+	return true
+}
+
+// leave ends what enter began.
+func (v *visit) leave() {
+	if v.who.client != nil {
+		v.who.client.Leave()
+	}
 }
 
 // accountOf is the client's account, else the site's or the environment's.
@@ -252,19 +322,30 @@ func originalTarget(r *http.Request) string {
 }
 
 // refuse answers a call that goes nowhere.
-func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, a answer, why error) {
-	h.log(zapcore.InfoLevel, "refused a call", r, a, why)
-	a.write(w, r, -1)
+func (h *Handler) refuse(v *visit, a answer, why error) { h.refuseFor(v, a, -1, why) }
+
+// refuseFor also says when to call again.
+func (h *Handler) refuseFor(v *visit, a answer, retryAfter time.Duration, why error) {
+	h.log(zapcore.InfoLevel, "refused a call", v, a, why)
+	v.answer(a, retryAfter)
+	v.linger()
 }
 
-func (h *Handler) log(level zapcore.Level, message string, r *http.Request, a answer, err error) {
+// answer gives an answer of the gateway's own.
+func (v *visit) answer(a answer, retryAfter time.Duration) {
+	v.code = a.code
+	a.write(v.w, v.r, retryAfter)
+}
+
+func (h *Handler) log(level zapcore.Level, message string, v *visit, a answer, err error) {
 	if c := h.logger.Check(level, message); c != nil {
 		c.Write(
 			zap.String("environment", h.env.name),
 			zap.String("code", a.code),
 			zap.Int("status", a.status),
-			zap.String("method", r.Method),
-			zap.String("remote", r.RemoteAddr),
+			zap.String("method", v.r.Method),
+			zap.String("remote", v.r.RemoteAddr),
+			zap.String("request_id", v.id),
 			zap.Error(err),
 		)
 	}

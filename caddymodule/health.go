@@ -11,9 +11,16 @@ import (
 
 // Health answers GET /healthz with 200 while the process serves, and GET
 // /readyz with 200 once the config runs, with 503 from the beginning of
-// Caddy's shutdown_delay. Other paths go on to the next handler. It asks
-// nothing of Control-M: a wrong password must not take every gateway out of
+// Caddy's shutdown_delay. Other paths go on to the next handler. Neither asks
+// anything of Control-M: a wrong password must not take every gateway out of
 // its balancer.
+//
+// GET /readyz?accounts is 503 also when an account is not usable: its password
+// was refused, or its logins are paused after failures. GET
+// /readyz?account=ENV/NAME looks at one account. Both are for alerts and for
+// start-up probes, and make no login: with idle_timeout off, the gateway has
+// made one at its start. The accounts are named to callers on this machine
+// only.
 type Health struct{}
 
 // CaddyModule returns the Caddy module information.
@@ -30,14 +37,49 @@ func (Health) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 		return next.ServeHTTP(w, r)
 	}
 	status, text := http.StatusOK, "ok\n"
-	if r.URL.Path == "/readyz" && shuttingDown(r) {
-		status, text = http.StatusServiceUnavailable, "shutting down\n"
+	if r.URL.Path == "/readyz" {
+		if trouble := unready(r); trouble != "" {
+			status, text = http.StatusServiceUnavailable, trouble
+		}
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
 	_, _ = io.WriteString(w, text)
 	return nil
+}
+
+// unready says why the gateway is not ready, or "".
+func unready(r *http.Request) string {
+	if shuttingDown(r) {
+		return "shutting down\n"
+	}
+	query := r.URL.Query()
+	if !query.Has("accounts") && !query.Has("account") {
+		return ""
+	}
+	app, err := activeApp()
+	if err != nil {
+		return "there is no account\n"
+	}
+	trouble, found := "", false
+	for _, info := range app.sessions() {
+		name := info.Environment + "/" + info.Account
+		if !info.InUse || query.Has("account") && query.Get("account") != name {
+			continue
+		}
+		found = true
+		if info.State == "refused" || info.State == "paused" {
+			trouble += name + ": " + info.State + "\n"
+		}
+	}
+	switch {
+	case !found:
+		return "there is no such account\n"
+	case trouble != "" && !fromHere(r):
+		return "an account is not usable\n"
+	}
+	return trouble
 }
 
 // shuttingDown tells whether the server has begun its shutdown delay.

@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/url"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,29 +33,27 @@ var refusals = session.NewRefusals()
 // end them.
 var gatewayTokens = access.NewTokens(nil)
 
-// entry is one account's session, with all it needs of its own, so that it
-// borrows nothing from a config that ends.
+// entry is one account's sessions, with all they need of their own, so that
+// it borrows nothing from a config that ends.
 type entry struct {
 	key       string
 	logger    atomic.Pointer[zap.Logger] // of the config that runs
-	session   *session.Session
+	app       atomic.Pointer[App]        // that runs, to tell its events
+	fleet     *fleet
+	sessions  []*session.Session // by endpoint
 	password  *secret.Source
 	transport wire
 	lifetime  time.Duration
+	unwatch   func() // ends the watch for another endpoint
+	leaving   atomic.Bool
 }
 
 // acquireEntry returns the entry of the account, made now or by an earlier
 // config. Its key holds the source of the password, never the password.
 func acquireEntry(ctx caddy.Context, env *environment, name, username string, password secret.Spec) (*entry, error) {
 	c := env.config
-	trust, err := c.trust()
-	if err != nil {
-		return nil, err
-	}
 	settings, err := json.Marshal([]any{
-		env.name, name, c.Endpoint, c.TLSCAFile, c.TLSServerName, c.TLSClientCertificate, c.TLSInsecureSkipVerify,
-		c.loginTimeout(), c.lifetime(), c.renewBefore(), c.idleTimeout(), username, password.Identity(),
-		c.Transport, trust,
+		env.key, name, c.loginTimeout(), c.lifetime(), c.renewBefore(), c.idleTimeout(), username, password.Identity(),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("comparing accounts: %w", err)
@@ -79,7 +79,7 @@ func (e *Environment) trust() ([]string, error) {
 	for _, path := range paths {
 		content, err := os.ReadFile(path) //nolint:gosec // the operator names the path
 		if err != nil {
-			return nil, fmt.Errorf("comparing accounts: %w", err)
+			return nil, fmt.Errorf("comparing environments: %w", err)
 		}
 		prints = append(prints, secret.Fingerprint(string(content)))
 	}
@@ -90,11 +90,11 @@ func newEntry(ctx caddy.Context, key string, env *environment, name, username st
 	e := &entry{key: key, lifetime: env.config.lifetime()}
 	e.logger.Store(env.accountLogger(name))
 	// A session that is kept warm tries a new password at once.
-	var live atomic.Pointer[session.Session]
+	var live atomic.Bool
 	src, err := password.Open(func(event secret.Event) {
 		logSecret(e.logger.Load(), event)
-		if s := live.Load(); s != nil && event.Changed {
-			s.Warm()
+		if event.Changed && live.Load() {
+			e.warm()
 		}
 	})
 	if err != nil {
@@ -109,19 +109,83 @@ func newEntry(ctx caddy.Context, key string, env *environment, name, username st
 	// just closed an idle connection, and seldom enough for a new one each.
 	transport.Transport.DisableKeepAlives = true
 	e.password, e.transport = src, wire{transport}
-	e.session = session.New(session.Config{
-		Issuer:       issuer{automationapi.New(e.transport, env.base.String()), username},
-		Password:     src,
-		Key:          env.base.String() + " " + username,
-		Refusals:     refusals,
-		Lifetime:     env.config.lifetime(),
-		RenewBefore:  env.config.renewBefore(),
-		IdleTimeout:  env.config.idleTimeout(),
-		LoginTimeout: env.config.loginTimeout(),
-		Observe:      func(event session.Event) { logSession(e.logger.Load(), event) },
-	})
-	live.Store(e.session)
+	// A reference of its own: the entry may outlive the config's.
+	if e.fleet, err = acquireFleet(ctx, env); err != nil {
+		src.Close()
+		_ = transport.Cleanup()
+		return nil, err
+	}
+	e.open(env, name, username)
+	e.unwatch = e.fleet.OnMove(e.warm)
+	live.Store(true)
 	return e, nil
+}
+
+// open makes a session for each endpoint, which share what an account has
+// once: its password, and what is known of that.
+func (e *entry) open(env *environment, name, username string) {
+	c, budget := env.config, session.NewBudget()
+	var keys []string
+	for _, base := range e.fleet.bases {
+		keys = append(keys, sameEndpoint(base)+" "+username)
+	}
+	for i, base := range e.fleet.bases {
+		observe := func(event session.Event) {
+			logger := e.logger.Load()
+			if len(e.fleet.bases) > 1 {
+				logger = logger.With(zap.Stringer("endpoint", base))
+			}
+			logSession(logger, event)
+			countSession(env.name, name, event)
+			if app := e.app.Load(); app != nil {
+				app.emitSession(env.name, name, base.String(), event)
+			}
+			e.fleet.learnLogin(i, event)
+		}
+		e.sessions = append(e.sessions, session.New(session.Config{
+			Issuer:       issuer{automationapi.New(e.transport, base.String()), username},
+			Password:     e.password,
+			Keys:         keys,
+			Refusals:     refusals,
+			Budget:       budget,
+			Lifetime:     c.lifetime(),
+			RenewBefore:  c.renewBefore(),
+			IdleTimeout:  c.idleTimeout(),
+			LoginTimeout: c.loginTimeout(),
+			Wanted:       func() bool { return e.fleet.Current() == i },
+			Observe:      observe,
+		}))
+	}
+}
+
+// sameEndpoint is the same text for URLs that lead to the same endpoint.
+func sameEndpoint(u *url.URL) string {
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	return strings.ToLower(u.Scheme+"://"+strings.TrimSuffix(u.Hostname(), ".")) + ":" + port + basePath(u)
+}
+
+// warm has the session of the endpoint in use look whether it is to log in by
+// itself.
+func (e *entry) warm() { e.current().Warm() }
+
+// current is the session at the endpoint in use.
+func (e *entry) current() *session.Session { return e.sessions[e.fleet.Current()] }
+
+// version is the API's own release, as it said at the last login; of the
+// endpoint in use, else of any.
+func (e *entry) version() string {
+	if v := e.current().Version(); v != "" {
+		return v
+	}
+	for _, s := range e.sessions {
+		if v := s.Version(); v != "" {
+			return v
+		}
+	}
+	return ""
 }
 
 func releaseEntry(e *entry) { _, _ = entries.Delete(e.key) }
@@ -129,23 +193,71 @@ func releaseEntry(e *entry) { _, _ = entries.Delete(e.key) }
 // closing counts the sessions that are on their way out. At exit, exiting is
 // cancelled once those that are still used have had their time.
 var (
-	closing       sync.WaitGroup
+	closing       outgoing
 	exiting, rush = context.WithCancel(context.Background())
 )
 
-// Destruct marks the session as draining and returns, since it is called
-// under Caddy's config lock. The session is logged out when its last request
-// has ended, at the latest at the end of its lifetime.
+// outgoing counts work until the process waits for it. Servers tell of their
+// end in goroutines for which nobody waits, so more may come at any moment.
+type outgoing struct {
+	mu    sync.Mutex
+	ended bool
+	work  sync.WaitGroup
+}
+
+// Go runs f, unless end was called: whoever held a session has let go of it by
+// then, and what is left to do is under way.
+func (o *outgoing) Go(f func()) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.ended {
+		o.work.Go(f)
+	}
+}
+
+func (o *outgoing) Wait() { o.work.Wait() }
+
+func (o *outgoing) end() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.ended = true
+}
+
+// Destruct marks the sessions as draining and returns, since it is called
+// under Caddy's config lock. They are logged out when their last call has
+// ended, at the latest at the end of their lifetime.
 func (e *entry) Destruct() error {
-	e.session.Drain()
+	e.unwatch()
+	for _, s := range e.sessions {
+		s.Drain()
+	}
 	closing.Go(func() {
-		ctx, cancel := context.WithTimeout(exiting, e.lifetime)
-		defer cancel()
-		e.session.Close(ctx)
+		e.close(exiting, e.lifetime)
 		e.password.Close()
 		_ = e.transport.Cleanup()
+		e.fleet.release()
 	})
 	return nil
+}
+
+// close ends the sessions, with their last call or after a while.
+func (e *entry) close(ctx context.Context, within time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	var group sync.WaitGroup
+	for _, s := range e.sessions {
+		group.Go(func() { s.Close(ctx) })
+	}
+	group.Wait()
+}
+
+// leave is called at exit once the servers take no more calls. Caddy then
+// waits for those under way, without any bound where grace_period is not set,
+// and only afterwards are the apps stopped: the sessions do not wait for that.
+func (e *entry) leave() {
+	if e.leaving.CompareAndSwap(false, true) {
+		closing.Go(func() { e.close(context.Background(), exitGrace) })
+	}
 }
 
 // exitGrace is how long a session may still be in use at exit before it is
@@ -154,6 +266,7 @@ const exitGrace = 5 * time.Second
 
 // waitForLogouts runs at the end of the process, after all apps have stopped.
 func waitForLogouts(ctx context.Context) {
+	closing.end()
 	timer := time.AfterFunc(exitGrace, rush)
 	defer timer.Stop()
 	done := make(chan struct{})

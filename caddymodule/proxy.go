@@ -22,11 +22,13 @@ import (
 // call is one request on its way upstream.
 type call struct {
 	handler *Handler
+	visit   *visit
 	in      *http.Request // as it came to the handler
 	account *account
 	path    apipath.Path
-	body    *relay.Body // nil when the request has none
-	answer  io.Closer   // body of upstream's answer
+	body    *relay.Body    // nil when the request has none
+	answer  io.Closer      // body of upstream's answer
+	source  session.Source // of the endpoint that is tried
 	use     session.Use
 	using   bool // use is to be released
 }
@@ -34,22 +36,29 @@ type call struct {
 type callKey struct{}
 
 // forward sends the call upstream and streams the answer back.
-func (h *Handler) forward(w http.ResponseWriter, r *http.Request, path apipath.Path, acting *account) {
-	c := &call{handler: h, in: r, account: acting, path: path}
+func (h *Handler) forward(v *visit) {
+	r := v.r
+	c := &call{handler: h, visit: v, in: r, account: v.account, path: v.path}
 	defer c.end()
-	out := r.WithContext(context.WithValue(r.Context(), callKey{}, c))
+	ctx := context.WithValue(r.Context(), callKey{}, c)
+	if isWebSocket(r) && v.who.client != nil {
+		var done func()
+		ctx, done = openSockets.open(ctx, v)
+		defer done()
+	}
+	out := r.WithContext(ctx)
 	if r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0 {
 		// Nobody but net/http may close the body. Caddy's wrapper hides from it
 		// that somebody did, and then net/http takes what the client has not
 		// yet sent of the body for the next request.
 		out.Body = io.NopCloser(r.Body)
-		c.body = relay.NewBody(out.Body, h.replay)
+		c.body = replayMemory.NewBody(out.Body, h.replay)
 		defer func() { _ = c.body.Close() }()
 	}
-	h.proxy.ServeHTTP(w, out)
+	h.proxy.ServeHTTP(v.w, out)
 	c.end() // before the lingering: the token has done its work
 	if c.body != nil && r.ProtoMajor == 1 && !c.body.Ended() {
-		linger(w, c.body)
+		linger(v.w, c.body.Drain)
 	}
 }
 
@@ -60,11 +69,24 @@ const lingering = 5 * time.Second
 // linger sends the answer and reads what is left of the body. Closed under a
 // client that is still sending, a connection is reset, and many clients then
 // never look at the answer.
-func linger(w http.ResponseWriter, body *relay.Body) {
+func linger(w http.ResponseWriter, drain func()) {
 	rc := http.NewResponseController(w)
 	if rc.SetReadDeadline(time.Now().Add(lingering)) == nil && rc.Flush() == nil {
-		body.Drain()
+		drain()
 	}
+}
+
+// unreadMost is how much of a body net/http itself reads after an answer.
+const unreadMost = 256 << 10
+
+// linger does the same for a call that was refused before its body was read.
+func (v *visit) linger() {
+	r := v.r
+	if r.ProtoMajor != 1 || r.Body == nil || r.Body == http.NoBody || 0 <= r.ContentLength && r.ContentLength <= unreadMost ||
+		r.Header.Get("Expect") != "" || isWebSocket(r) {
+		return
+	}
+	linger(v.w, func() { _, _ = io.Copy(io.Discard, r.Body) })
 }
 
 // end gives the token back. ReverseProxy leaves the body of some answers
@@ -76,7 +98,7 @@ func (c *call) end() {
 	}
 	if c.using {
 		c.using = false
-		c.account.source.Release(c.use)
+		c.source.Release(c.use)
 	}
 }
 
@@ -115,10 +137,14 @@ func (h *Handler) rewrite(r *httputil.ProxyRequest) {
 		delete(out.Header, "Upgrade")
 		delete(out.Header, "Connection")
 	}
+	c := r.In.Context().Value(callKey{}).(*call)
+	out.Header[requestID] = []string{c.visit.id}
+	c.annotate(out.Header)
 	out.Trailer = nil
 	out.Host = ""
-	out.URL.Scheme = env.base.Scheme
-	out.URL.Host = env.base.Host
+	base := env.bases[env.fleet.Current()]
+	out.URL.Scheme = base.Scheme
+	out.URL.Host = base.Host
 	out.URL.Opaque = "" // beats the path where there is one
 	// ReverseProxy has dropped the pairs that Go cannot parse.
 	out.URL.RawQuery = relay.StripQuery(r.In.URL.RawQuery)
@@ -130,9 +156,11 @@ var errSwitched = errors.New("forwarding a call: upstream switched to a protocol
 
 func (h *Handler) modifyResponse(res *http.Response) error {
 	relay.StripResponse(res.Header)
+	delete(res.Header, requestID) // the call has one
+	c := res.Request.Context().Value(callKey{}).(*call)
 	if res.StatusCode != http.StatusSwitchingProtocols {
 		relay.StripResponseTrailers(res)
-		h.rewriteURLs(res.Request.Context().Value(callKey{}).(*call).in, res)
+		h.rewriteURLs(c.in, res)
 		// ReverseProxy flushes at once where the length is unknown, and asks
 		// nothing else of this field: the header says what is sent.
 		res.ContentLength = max(res.ContentLength, 0)
@@ -143,28 +171,30 @@ func (h *Handler) modifyResponse(res *http.Response) error {
 	if !strings.EqualFold(res.Header.Get("Upgrade"), "websocket") || !strings.EqualFold(res.Request.Header.Get("Upgrade"), "websocket") {
 		return errSwitched
 	}
+	res.Header[requestID] = []string{c.visit.id} // ReverseProxy writes these headers alone
 	return nil
 }
 
 // failed answers a call that got no answer from upstream.
 func failed(w http.ResponseWriter, r *http.Request, err error) {
 	c := r.Context().Value(callKey{}).(*call)
-	if errors.Is(context.Cause(r.Context()), context.Canceled) {
+	h, v := c.handler, c.visit
+	if v.gone() {
 		w.WriteHeader(clientGone)
 		return
 	}
 	if c.body != nil {
 		if err := c.body.Err(); err != nil {
-			c.handler.refuse(w, r, bodyAnswer(err), errors.New("the call's own body broke off"))
+			h.refuse(v, bodyAnswer(err), errors.New("the call's own body broke off"))
 			return
 		}
 	}
 	a, retryAfter := answerFor(err)
-	if hint := automationapi.Diagnose(err); hint != "" && a == upstreamUnreachable && automationapi.KindOf(err) == 0 {
+	if hint := automationapi.Diagnose(err); hint != "" && a.code == upstreamUnreachable.code && automationapi.KindOf(err) == 0 {
 		err = &hinted{hint, err}
 	}
-	c.handler.log(zapcore.ErrorLevel, "could not forward a call", r, a, err)
-	a.write(w, r, retryAfter)
+	h.log(zapcore.ErrorLevel, "could not forward a call", v, a, err)
+	v.answer(a, retryAfter)
 }
 
 // hinted puts what to do in front of an error.

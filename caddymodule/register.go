@@ -9,6 +9,7 @@ func init() {
 	caddy.RegisterModule(App{})
 	caddy.RegisterModule(Handler{})
 	caddy.RegisterModule(Health{})
+	caddy.RegisterModule(AdminAPI{})
 
 	httpcaddyfile.RegisterGlobalOption("controlm", parseApp)
 	httpcaddyfile.RegisterHandlerDirective("controlm", parseHandler)

@@ -9,11 +9,11 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"go.uber.org/zap/zapcore"
 
 	"github.com/ctmgate/ctmgate/internal/access"
-	"github.com/ctmgate/ctmgate/internal/apipath"
 )
 
 // maxSignInBody bounds what is read of a client's login or logout: a name, a
@@ -27,52 +27,58 @@ const defaultVersion = "9.21.0"
 
 // signIn answers the login and the logout of clients that insist on them
 // (contract.md, 5). Nothing of either reaches upstream.
-func (h *Handler) signIn(w http.ResponseWriter, r *http.Request, path apipath.Path) {
-	if r.Method != http.MethodPost {
-		postOnly.write(w, r, -1)
+func (h *Handler) signIn(v *visit) {
+	if v.r.Method != http.MethodPost {
+		v.answer(postOnly, -1)
 		return
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxSignInBody))
+	body, err := io.ReadAll(http.MaxBytesReader(v.w, v.r.Body, maxSignInBody))
 	if err != nil {
-		h.refuse(w, r, bodyAnswer(err), errors.New("the call's own body broke off"))
+		h.refuse(v, bodyAnswer(err), errors.New("the call's own body broke off"))
 		return
 	}
-	if path.IsLogout() {
-		h.logout(w, r, body)
+	if v.path.IsLogout() {
+		h.logout(v, body)
 		return
 	}
-	h.login(w, r, body)
+	h.login(v, body)
 }
 
 // logout ends the token that was shown. Where callers have names, what shows
 // no living token is told so, as Control-M would.
-func (h *Handler) logout(w http.ResponseWriter, r *http.Request, body []byte) {
+func (h *Handler) logout(v *visit, body []byte) {
 	ended, dead := h.clients == nil, false
-	for _, token := range shownTokens(r, body) {
-		switch _, err := gatewayTokens.Check(token); {
+	for _, token := range shownTokens(v.r, body) {
+		switch name, tag, err := gatewayTokens.Check(token); {
 		case err == nil:
 			gatewayTokens.End(token)
 			ended = true
+			if h.clients != nil {
+				v.who.client, v.who.key, _ = h.clients.directory.ByTag(name, tag, time.Now())
+				v.who.source = byToken
+			}
 		case errors.Is(err, access.ErrEnded):
 			dead = true
 		}
 	}
 	if !ended {
-		_, err := h.clients.authenticate(r)
+		who, err := h.clients.authenticate(v.r)
+		v.who = who
 		if dead && errors.Is(err, errNoProof) {
 			err = errEndedToken
 		}
 		if err != nil {
-			h.refuse(w, r, refusalOf(err), err)
+			h.refuse(v, refusalOf(err), err)
 			return
 		}
 	}
-	writeVendor(w, [2]string{"message", "Successfully logged out from session"})
+	v.allowed = true
+	writeVendor(v.w, [2]string{"message", "Successfully logged out from session"})
 }
 
 // login makes sure of a live session upstream first, so that trouble shows
 // where a client looks for it, and the version is upstream's own.
-func (h *Handler) login(w http.ResponseWriter, r *http.Request, body []byte) {
+func (h *Handler) login(v *visit, body []byte) {
 	var shown struct {
 		Username string `json:"username"`
 		Password string `json:"password"`
@@ -81,32 +87,39 @@ func (h *Handler) login(w http.ResponseWriter, r *http.Request, body []byte) {
 	// is shown here is not looked at, and a body that is none is as good as
 	// any.
 	_ = json.Unmarshal(body, &shown)
-	acting, name := h.account, ""
+	v.account = h.account
+	name := ""
 	if h.clients != nil {
 		who, err := h.clients.byLogin(shown.Username, shown.Password)
 		if err != nil {
-			h.refuse(w, r, wrongLogin, err)
+			v.account = nil
+			h.refuse(v, wrongLogin, err)
 			return
 		}
-		name = who.client.Name
-		if acting = h.accountOf(who.client); acting == nil {
-			h.refuse(w, r, noAccount, errors.New("client "+name+" has no account here"))
+		v.who, name = who, who.client.Name
+		if v.account = h.accountOf(who.client); v.account == nil {
+			h.refuse(v, noAccount, errors.New("client "+name+" has no account here"))
 			return
 		}
 	}
-	use, err := acting.source.Take(r.Context())
-	if err != nil && r.Context().Err() != nil {
-		w.WriteHeader(clientGone)
+	v.allowed = true
+	if !h.enter(v) {
+		return
+	}
+	defer v.leave()
+	err := h.env.ensure(v.r.Context(), v.account)
+	if err != nil && v.gone() {
+		v.w.WriteHeader(clientGone)
 		return
 	}
 	if err != nil {
 		a, retryAfter := answerFor(err)
-		h.log(zapcore.ErrorLevel, "could not answer a login", r, a, err)
-		a.write(w, r, retryAfter)
+		h.log(zapcore.ErrorLevel, "could not answer a login", v, a, err)
+		v.answer(a, retryAfter)
 		return
 	}
-	acting.source.Release(use)
-	writeVendor(w, [2]string{"username", shown.Username}, [2]string{"token", gatewayTokens.Issue(name)}, [2]string{"version", acting.version()})
+	writeVendor(v.w, [2]string{"username", shown.Username}, [2]string{"token", gatewayTokens.Issue(name, v.who.key)},
+		[2]string{"version", v.account.version()})
 }
 
 // byLogin is the client whose name and key a login shows.
@@ -120,7 +133,7 @@ func (c *clients) byLogin(username, password string) (caller, error) {
 // version is the API's own release, as it said at the last login.
 func (a *account) version() string {
 	if a.entry != nil {
-		if v := a.entry.session.Version(); v != "" {
+		if v := a.entry.version(); v != "" {
 			return v
 		}
 	}

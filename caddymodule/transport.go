@@ -1,50 +1,57 @@
 package caddymodule
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"time"
 
+	"github.com/ctmgate/ctmgate/internal/apipath"
+	"github.com/ctmgate/ctmgate/internal/endpoint"
 	"github.com/ctmgate/ctmgate/internal/relay"
 	"github.com/ctmgate/ctmgate/internal/secret"
-	"github.com/ctmgate/ctmgate/internal/session"
 )
 
 // lastHop is the last hop of a call: only between here and the wire is there
 // a credential in it.
 type lastHop struct{ wire http.RoundTripper }
 
-// RoundTrip takes a token, sends the call, and sends it once more if the
-// token turns out to be rejected.
+// RoundTrip sends the call, and sends it once more if its token turns out to
+// be rejected.
 func (t lastHop) RoundTrip(req *http.Request) (*http.Response, error) {
 	c := req.Context().Value(callKey{}).(*call)
 	if c.body != nil {
 		defer c.body.Settle() // the answer is there: nothing is sent again
 	}
-	res, use, err := t.try(req, c)
+	res, err := t.send(req, c)
 	if err != nil {
 		return nil, err
 	}
 	unauthorized, expired := rejection(res)
 	if !unauthorized && !expired {
-		c.account.source.Accepted(use)
+		c.source.Accepted(c.use)
 		return res, nil
 	}
-	if !c.account.source.Reject(use, c.path.Template(), expired) {
+	if !c.source.Reject(c.use, c.path.Template(), expired) {
 		return res, nil
 	}
 	discard(res)
 	c.end()
 
-	res, use, err = t.try(req, c)
+	res, err = t.send(req, c)
+	if err == nil || isWireError(err) {
+		c.visit.replays++
+	}
 	if err != nil {
 		return nil, err
 	}
 	unauthorized, expired = rejection(res)
 	if !unauthorized && !expired {
-		c.account.source.Accepted(use)
+		c.source.Accepted(c.use)
+	} else {
+		c.visit.rejected = true
 	}
-	c.account.source.Replayed(c.path.Template(), unauthorized)
+	c.source.Replayed(c.path.Template(), unauthorized)
 	return res, nil
 }
 
@@ -60,35 +67,84 @@ func rejection(res *http.Response) (unauthorized, expired bool) {
 	return false, false
 }
 
-// try sends the call with a token of its own, which is in use until the end
-// of the call.
-func (t lastHop) try(req *http.Request, c *call) (*http.Response, session.Use, error) {
+// send sends the call to the endpoint in use, and to the others in turn where
+// it is known not to have been received.
+func (t lastHop) send(req *http.Request, c *call) (*http.Response, error) {
+	fleet := c.handler.env.fleet
+	var tried endpoint.Tried
+	i, _ := fleet.Next(&tried)
+	for {
+		res, err := t.try(req, c, i)
+		if err == nil {
+			fleet.Report(i, outcomeOf(res))
+			return res, nil
+		}
+		if !fleet.learn(req.Context(), i, err, c.onlyReads()) {
+			return nil, err
+		}
+		c.end()
+		next, ok := fleet.Next(&tried)
+		if !ok {
+			return nil, err
+		}
+		i = next
+	}
+}
+
+// onlyReads tells whether the call may reach upstream twice and do no harm.
+func (c *call) onlyReads() bool {
+	return c.path.Judged() == http.MethodGet && c.path.Effects()&^(apipath.Reads|apipath.Output) == 0
+}
+
+// try sends the call to one endpoint, with a token of that endpoint that is in
+// use until the end of the call.
+func (t lastHop) try(req *http.Request, c *call, i int) (*http.Response, error) {
 	out := *req
+	if base := c.handler.env.bases[i]; base.Host != req.URL.Host || base.Scheme != req.URL.Scheme {
+		target := *req.URL
+		target.Scheme, target.Host = base.Scheme, base.Host
+		out.URL = &target
+	}
 	if c.body != nil {
 		body, err := c.body.Attempt()
+		if errors.Is(err, relay.ErrNoMemory) {
+			return nil, err
+		}
 		if err != nil {
-			return nil, session.Use{}, errReplayImpossible
+			return nil, errReplayImpossible
 		}
 		out.Body = body
 		// For a connection that upstream closed before anything was written;
 		// net/http sends a POST again in no other case.
 		out.GetBody = c.body.Attempt
 	}
-	use, err := c.account.source.Take(req.Context())
+	source := c.account.sources[i]
+	use, err := source.Take(req.Context())
 	if err != nil {
 		if out.Body != nil {
 			_ = out.Body.Close()
 		}
-		return nil, session.Use{}, err
+		return nil, err
 	}
-	c.use, c.using = use, true
+	c.source, c.use, c.using = source, use, true
 	out.Header = withCredential(req.Header, c.account, use.Token)
 	res, err := t.wire.RoundTrip(&out)
 	if err != nil {
-		return nil, session.Use{}, err
+		return nil, &wireError{err}
 	}
 	c.answer = res.Body
-	return res, use, nil
+	return res, nil
+}
+
+// wireError is the error of a call that had its token: of the call itself,
+// not of a login.
+type wireError struct{ error }
+
+func (e *wireError) Unwrap() error { return e.error }
+
+func isWireError(err error) bool {
+	_, ok := errors.AsType[*wireError](err)
+	return ok
 }
 
 // withCredential copies the header and sets the one credential in the copy;

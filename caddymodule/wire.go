@@ -5,7 +5,10 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"net/http/httptrace"
+	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
@@ -18,19 +21,32 @@ type wire struct{ *reverseproxy.HTTPTransport }
 
 // RoundTrip implements http.RoundTripper.
 func (w wire) RoundTrip(req *http.Request) (*http.Response, error) {
-	res, err := w.HTTPTransport.RoundTrip(req)
-	if dial, ok := errors.AsType[reverseproxy.DialError](err); ok {
-		return nil, dialError{dial}
+	if slices.Contains(w.Versions, "3") { // which tells less
+		res, err := w.HTTPTransport.RoundTrip(req)
+		if dial, ok := errors.AsType[reverseproxy.DialError](err); ok {
+			return nil, dialError{dial}
+		}
+		return res, quotable(err)
 	}
-	// net/http has no type for this one, which is a time-out to itself, and a
-	// connection that could not be made to everybody else.
-	if err != nil && err.Error() == "net/http: TLS handshake timeout" {
+	// A connection that was not had, TLS included, has carried nothing.
+	var had atomic.Bool
+	traced := req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
+		GetConn: func(string) { had.Store(false) },
+		GotConn: func(httptrace.GotConnInfo) { had.Store(true) },
+	}))
+	res, err := w.HTTPTransport.RoundTrip(traced)
+	if err != nil && !had.Load() && req.Context().Err() == nil {
 		return nil, dialError{err}
 	}
+	return res, quotable(err)
+}
+
+// quotable is err, or errNotHTTP in its place.
+func quotable(err error) error {
 	if err != nil && !quotesNothing(err) {
-		return nil, errNotHTTP
+		return errNotHTTP
 	}
-	return res, err
+	return err
 }
 
 // errNotHTTP stands for errors of net/http that repeat what upstream sent.
@@ -47,6 +63,8 @@ func quotesNothing(err error) bool {
 
 // dialError is a connection that could not be made: nothing was sent.
 type dialError struct{ error }
+
+func (e dialError) Unwrap() error { return e.error }
 
 // As makes it a *net.OpError of "dial", and a *net.DNSError where the name
 // was not found.

@@ -33,6 +33,8 @@ var law = map[string]row{
 	"internal/secret":  {},
 	"internal/apipath": {},
 	"internal/ttlmap":  {foreign: []string{goCache}},
+	// What an endpoint is asked, and how, is the adapter's.
+	"internal/endpoint": {never: []string{"net/http"}},
 	"internal/automationapi": {
 		ours: []string{"internal/secret"},
 	},
@@ -63,7 +65,7 @@ var law = map[string]row{
 	"caddymodule": {
 		ours: []string{
 			"internal/secret", "internal/apipath", "internal/ttlmap", "internal/automationapi", "internal/session",
-			"internal/sessionstore", "internal/access", "internal/relay",
+			"internal/sessionstore", "internal/endpoint", "internal/access", "internal/relay",
 		},
 		foreign: []string{caddy, certmagic, zap, prometheus, singleflight, rate, humanize},
 		never:   []string{"internal/emulator", "internal/cli"},
