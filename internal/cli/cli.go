@@ -24,6 +24,12 @@ func Register() {
 		{"emulator", "[flags]", "Emulates the Control-M Automation API", buildEmulator},
 		{"demo", "[flags]", "Emulator and gateway in one process, to try things out", buildDemo},
 		{"client-key", "<name>", "Makes a gateway key, and the client block for it", buildClientKey},
+		{"explain", "--client <name> [flags] <method> <path>", "Tells whether a client may make a call, and which line says so", buildExplain},
+		{"sessions", "[flags]", "Shows the sessions of the running gateway, renews and ends them", buildSessions},
+		{"exec", "[flags] -- <command> [<argument>...]", "Runs one command with a gateway of its own", buildExec},
+		{"check", "[flags]", "Logs in and out with every account of a config, and says what to mend", buildCheck},
+		{"token", "<command>", "Manages API tokens at Control-M's Authentication service", buildToken},
+		{"password", "<command>", "Changes an account's own Control-M password", buildPassword},
 		{"healthcheck", "[flags]", "Tells by its exit code whether the local gateway is ready", buildHealthcheck},
 	} {
 		caddycmd.RegisterCommand(caddycmd.Command{
@@ -79,7 +85,7 @@ func flagError(err error) error {
 		return usagef("there is no flag --api-token here: whoever lists processes would see it; " +
 			"set CTM_API_TOKEN, or write it to a file and name that with --api-token-file")
 	case strings.HasPrefix(text, "unknown shorthand flag"):
-		return usagef("there are no flags of one letter but -h; expected flags such as --listen")
+		return usagef("there is no such flag of one letter; expected flags such as --listen")
 	}
 	return usageError{err}
 }
@@ -91,6 +97,9 @@ func report(cmd *cobra.Command, err error) error {
 		return nil
 	}
 	cmd.SilenceErrors = true
+	if _, ok := errors.AsType[told](err); ok {
+		return err
+	}
 	cmd.PrintErrf("%s: %v\n", cmd.CommandPath(), err)
 	var usage usageError
 	if !errors.As(err, &usage) {

@@ -13,4 +13,12 @@
 //	timeline.go     what happens, one line per event
 //	story.go        the same, as the demo tells it
 //	healthcheck.go  is the local gateway ready?
+//	configfile.go   the config, or the variables of a sidecar, as commands read them
+//	clientkey.go    makes gateway keys
+//	explain*.go     what a client may, and why
+//	check*.go       logs in and out with every account, and says what is wrong
+//	sessions*.go, adminclient.go  what the running gateway holds
+//	exec*.go        a private gateway for one command
+//	token*.go       API tokens
+//	password*.go, writefile*.go  an account's own password, and its file
 package cli

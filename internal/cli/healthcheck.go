@@ -25,7 +25,7 @@ Asks the local gateway whether it is ready, and exits with 0 if it is, else
 with 1 and one line on standard error that says why. For containers, which
 often have neither a shell nor curl.
 
-Asks GET /healthz at the address of CTMGATE_LISTEN, else at 127.0.0.1:8080;
+Asks GET /readyz at the address of CTMGATE_LISTEN, else at 127.0.0.1:8080;
 where the gateway listens on all addresses, at 127.0.0.1. It speaks https only
 if --url says so, and then verifies the certificate, except that of a loopback
 address: there the gateway's own CA is unknown, and nobody is in between.
@@ -79,13 +79,13 @@ func healthTarget(text, listen string) (target, error) {
 		return target{}, usagef("%s is no plain URL; expected one such as http://127.0.0.1:8080", origin)
 	}
 	if u.Path == "" || u.Path == "/" {
-		u.Path = "/healthz"
+		u.Path = "/readyz"
 	}
 	return target{url: u.String()}, nil
 }
 
 func localTarget(addr caddy.NetworkAddress) target {
-	t := target{url: "http://" + authority(addr) + "/healthz"}
+	t := target{url: "http://" + authority(addr) + "/readyz"}
 	if addr.IsUnixNetwork() {
 		t.socket = socketPath(addr)
 	}

@@ -12,13 +12,13 @@ import (
 
 func TestHealthTargetComesFromURLElseFromTheListenAddress(t *testing.T) {
 	for name, test := range map[string]struct{ url, listen, want, socket string }{
-		"nothing is set":       {"", "", "http://127.0.0.1:8080/healthz", ""},
-		"all addresses":        {"", ":9090", "http://127.0.0.1:9090/healthz", ""},
-		"one address":          {"", "192.0.2.7:80", "http://192.0.2.7:80/healthz", ""},
-		"a socket with a mode": {"", "unix//run/x.sock|0660", "http://localhost/healthz", "/run/x.sock"},
-		"a URL":                {"https://127.0.0.1:1", ":9090", "https://127.0.0.1:1/healthz", ""},
+		"nothing is set":       {"", "", "http://127.0.0.1:8080/readyz", ""},
+		"all addresses":        {"", ":9090", "http://127.0.0.1:9090/readyz", ""},
+		"one address":          {"", "192.0.2.7:80", "http://192.0.2.7:80/readyz", ""},
+		"a socket with a mode": {"", "unix//run/x.sock|0660", "http://localhost/readyz", "/run/x.sock"},
+		"a URL":                {"https://127.0.0.1:1", ":9090", "https://127.0.0.1:1/readyz", ""},
 		"a URL with a path":    {"http://127.0.0.1:1/readyz", "", "http://127.0.0.1:1/readyz", ""},
-		"a socket as URL":      {"unix//run/x.sock", "", "http://localhost/healthz", "/run/x.sock"},
+		"a socket as URL":      {"unix//run/x.sock", "", "http://localhost/readyz", "/run/x.sock"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := healthTarget(test.url, test.listen)
@@ -38,8 +38,8 @@ func TestHealthTargetComesFromURLElseFromTheListenAddress(t *testing.T) {
 
 func TestHealthcheckTellsReadyFromNot(t *testing.T) {
 	mux := http.NewServeMux()
-	mux.HandleFunc("/healthz", func(http.ResponseWriter, *http.Request) {})
-	mux.HandleFunc("/redirect", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/healthz", http.StatusFound) })
+	mux.HandleFunc("/readyz", func(http.ResponseWriter, *http.Request) {})
+	mux.HandleFunc("/redirect", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/readyz", http.StatusFound) })
 	mux.HandleFunc("/broken", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
 	plainServer, tlsServer := httptest.NewServer(mux), httptest.NewTLSServer(mux)
 	defer plainServer.Close()

@@ -69,7 +69,7 @@ const (
 func addSettings(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.SortFlags = false
-	f.StringSlice(flagEndpoint, nil, "base URL of the Automation API; several, repeated or with commas: the first is used ("+envEndpoint+")")
+	f.StringSlice(flagEndpoint, nil, "base URL of the Automation API; several, repeated or with commas, in the order of preference ("+envEndpoint+")")
 	f.String(flagListen, defaultListen, "address to listen on: host:port, or unix//path/to/socket ("+envListen+")")
 	f.String(flagUsername, "", "Control-M user ("+envUsername+" or "+envUser+")")
 	f.String(flagPasswordFile, "", "file with the user's password ("+envPasswordFile+", or the password itself in "+envPassword+")")

@@ -27,7 +27,7 @@ Caddy's admin API is a Unix socket that only this user can open, named after
 the listen address, in $XDG_RUNTIME_DIR or the folder for temporary files.
 Stops on SIGINT and SIGTERM, and logs the session out.
 
-GET /healthz says whether it serves; ` + "`ctmgate healthcheck`" + ` asks that.`
+GET /readyz says whether it is ready; ` + "`ctmgate healthcheck`" + ` asks that.`
 
 const sidecarExample = `  With a user and a password file:
     CTM_USERNAME=batch CTM_PASSWORD_FILE=/run/secrets/ctm_password \

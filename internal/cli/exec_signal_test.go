@@ -1,0 +1,72 @@
+//go:build unix
+
+package cli
+
+import (
+	"os"
+	ossignal "os/signal"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+func TestSignalsPassToTheCommandAndTheGatewayStaysUntilItHasEnded(t *testing.T) {
+	for name, signal := range map[string]syscall.Signal{
+		"HUP": syscall.SIGHUP, "INT": syscall.SIGINT, "QUIT": syscall.SIGQUIT, "TERM": syscall.SIGTERM, "USR1": syscall.SIGUSR1, "USR2": syscall.SIGUSR2,
+	} {
+		t.Run(name, func(t *testing.T) {
+			// Whoever runs the tests may ignore it, as nohup does, and the
+			// program would then have to; what is caught is not passed on.
+			caught := make(chan os.Signal, 1)
+			ossignal.Notify(caught, signal)
+			defer ossignal.Stop(caught)
+			h, upstream := newHome(t), newPlant(t)
+			// It tidies up when it is told to end, for which it needs the
+			// gateway; so it waits at the gate in its trap.
+			g := h.startGuest(t, upstream.passwordFile(t), `trap 'echo "told: `+name+`"; gate' `+name+`; `)
+			g.works()
+			if err := g.cmd.Process.Signal(signal); err != nil {
+				t.Fatal(err)
+			}
+			g.waitFor("told: " + name)
+			g.works()
+			code, out := g.release("40")
+			if code != 40 || strings.Count(out, "told: ") != 1 {
+				t.Errorf("got %d %s", code, out)
+			}
+			if got := upstream.Stats(); got.LiveSessions != 0 || got.Logouts != 1 {
+				t.Errorf("it has not logged out: %+v", got)
+			}
+			nothingLeft(t, h)
+		})
+	}
+}
+
+func TestACommandThatDiesOfASignalIsLoggedOutFor(t *testing.T) {
+	h, upstream := newHome(t), newPlant(t)
+	g := h.startGuest(t, upstream.passwordFile(t), "")
+	g.works()
+	if code, _ := g.end(syscall.SIGTERM); code != 128+int(syscall.SIGTERM) {
+		t.Errorf("got %d", code)
+	}
+	if got := upstream.Stats(); got.LiveSessions != 0 || got.Logouts != 1 {
+		t.Errorf("it has not logged out: %+v", got)
+	}
+}
+
+func TestAnIgnoredSignalStaysIgnored(t *testing.T) {
+	h, upstream := newHome(t), newPlant(t)
+	// As under nohup. A shell cannot trap what it has inherited as ignored, so
+	// a trap that speaks would show that the command did not inherit it.
+	p := h.startApart(t, upstream.passwordFile(t), "", "sh", "-c", `trap "" HUP; exec "$@"`, "sh",
+		program, "exec", "--", "sh", "-c", `trap "echo told: HUP" HUP; trap "echo told: USR1; exit 6" USR1; echo ready; while :; do sleep 0.1; done`)
+	p.waitFor("ready")
+	for _, signal := range []syscall.Signal{syscall.SIGHUP, syscall.SIGUSR1} {
+		if err := p.cmd.Process.Signal(signal); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if code, out := p.exit(); code != 6 || strings.Contains(out, "told: HUP") {
+		t.Errorf("got %d %s", code, out)
+	}
+}
