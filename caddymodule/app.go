@@ -2,6 +2,7 @@ package caddymodule
 
 import (
 	"fmt"
+	"sync/atomic"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
@@ -26,6 +27,7 @@ type App struct {
 	live     map[string]*environment // named and inline
 	known    *clients                // nil when there are none
 	emitter  *emitter
+	next     *atomic.Pointer[App] // to the one that runs in its place, if any
 }
 
 // CaddyModule returns the Caddy module information.
@@ -43,6 +45,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	a.logger = ctx.Logger()
 	a.auditLog = a.logger.Named("audit")
 	a.live = make(map[string]*environment)
+	a.next = new(atomic.Pointer[App])
 	events, err := ctx.App("events")
 	if err != nil {
 		return fmt.Errorf("loading the app events: %w", err)
@@ -119,19 +122,32 @@ func (a *App) Cleanup() error {
 
 // giveWay ends what the config that runs now does not know any more.
 func (a *App) giveWay() {
-	next, err := activeApp()
+	next, err := activeApp() // the next one, or the old one where this one failed to load
+	if next == a {
+		return
+	}
 	if err != nil {
-		next = nil
+		next = new(App) // which knows nobody
 	}
-	if next != a {
-		if next != nil { // the next one, or the old one where this one failed to load
-			for _, env := range next.live {
-				env.adopt(next)
-			}
+	a.next.Store(next)
+	for _, env := range next.live {
+		env.adopt(next)
+	}
+	openSockets.review(next)
+	a.forgetMetrics(next)
+}
+
+// newest is the app of the config that runs now. The servers of an earlier one
+// may still answer on connections that they hold.
+func (a *App) newest() *App {
+	for a.next != nil {
+		next := a.next.Load()
+		if next == nil {
+			break
 		}
-		openSockets.review(next)
-		a.forgetMetrics(next)
+		a = next
 	}
+	return a
 }
 
 var (

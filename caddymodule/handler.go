@@ -58,6 +58,7 @@ type Handler struct {
 	accessLog   *zap.Logger
 	auditLog    *zap.Logger
 	annotations annotations
+	app         *App
 	env         *environment
 	account     *account // nil where each client needs one of its own
 	clients     *clients // nil where callers have no names
@@ -89,10 +90,11 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return fmt.Errorf("loading the app controlm: %w", err)
 	}
-	if h.env, err = h.findEnvironment(loaded.(*App)); err != nil {
+	h.app = loaded.(*App)
+	if h.env, err = h.findEnvironment(h.app); err != nil {
 		return err
 	}
-	if err := h.provisionAccess(loaded.(*App)); err != nil {
+	if err := h.provisionAccess(h.app); err != nil {
 		return err
 	}
 	h.replay = defaultReplayBuffer
@@ -106,7 +108,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if h.annotations, err = newAnnotations(h.Annotate, h.AnnotateOverride); err != nil {
 		return err
 	}
-	h.auditLog = loaded.(*App).auditLog
+	h.auditLog = h.app.auditLog
 	h.proxy = newProxy(h)
 	if server, ok := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server); ok {
 		server.RegisterOnShutdown(h.env.leaveAtExit)
@@ -250,9 +252,10 @@ func (h *Handler) permit(v *visit) (answer, error) {
 		v.account = h.account
 		return answer{}, nil
 	}
-	who, err := h.clients.authenticate(v.r)
+	known := h.known()
+	who, err := known.authenticate(v.r)
 	if err != nil {
-		if public, line := h.clients.public.Decide(v.path); public && errors.Is(err, errNoProof) && !v.path.Protected() {
+		if public, line := known.public.Decide(v.path); public && errors.Is(err, errNoProof) && !v.path.Protected() {
 			v.account, v.rule = nobody, "public"+strings.TrimPrefix(line, "allow")
 			return answer{}, nil
 		}
@@ -304,8 +307,23 @@ func (v *visit) leave() {
 	}
 }
 
+// known are the clients that may call; nil where callers have no names. A
+// client that a reload has removed is not let in by the config before it
+// either, on a connection that its server still holds.
+func (h *Handler) known() *clients {
+	if h.clients != nil {
+		if now := h.app.newest().known; now != nil {
+			return now
+		}
+	}
+	return h.clients
+}
+
 // accountOf is the client's account, else the site's or the environment's.
 func (h *Handler) accountOf(client *access.Client) *account {
+	if own, ok := h.clients.directory.ByName(client.Name); ok {
+		client = own // where a newer config knows the client, this one still has the accounts
+	}
 	if name := client.Accounts[h.env.name]; name != "" {
 		return h.env.accounts[name]
 	}

@@ -117,12 +117,12 @@ func (a *App) forgetMetrics(next *App) {
 		}
 	}
 	for name := range a.Clients {
-		if next == nil || next.Clients[name] == nil {
+		if next.Clients[name] == nil {
 			forget(prometheus.Labels{"client": name})
 		}
 	}
 	for name, env := range a.live {
-		if next == nil || next.live[name] == nil {
+		if next.live[name] == nil {
 			forget(prometheus.Labels{"environment": name})
 			continue
 		}

@@ -43,7 +43,7 @@ func (h *Handler) forward(v *visit) {
 	ctx := context.WithValue(r.Context(), callKey{}, c)
 	if isWebSocket(r) && v.who.client != nil {
 		var done func()
-		ctx, done = openSockets.open(ctx, v)
+		ctx, done = openSockets.open(ctx, v, h.app)
 		defer done()
 	}
 	out := r.WithContext(ctx)

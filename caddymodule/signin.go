@@ -47,14 +47,15 @@ func (h *Handler) signIn(v *visit) {
 // logout ends the token that was shown. Where callers have names, what shows
 // no living token is told so, as Control-M would.
 func (h *Handler) logout(v *visit, body []byte) {
-	ended, dead := h.clients == nil, false
+	known := h.known()
+	ended, dead := known == nil, false
 	for _, token := range shownTokens(v.r, body) {
 		switch name, tag, err := gatewayTokens.Check(token); {
 		case err == nil:
 			gatewayTokens.End(token)
 			ended = true
-			if h.clients != nil {
-				v.who.client, v.who.key, _ = h.clients.directory.ByTag(name, tag, time.Now())
+			if known != nil {
+				v.who.client, v.who.key, _ = known.directory.ByTag(name, tag, time.Now())
 				v.who.source = byToken
 			}
 		case errors.Is(err, access.ErrEnded):
@@ -62,7 +63,7 @@ func (h *Handler) logout(v *visit, body []byte) {
 		}
 	}
 	if !ended {
-		who, err := h.clients.authenticate(v.r)
+		who, err := known.authenticate(v.r)
 		v.who = who
 		if dead && errors.Is(err, errNoProof) {
 			err = errEndedToken
@@ -89,8 +90,8 @@ func (h *Handler) login(v *visit, body []byte) {
 	_ = json.Unmarshal(body, &shown)
 	v.account = h.account
 	name := ""
-	if h.clients != nil {
-		who, err := h.clients.byLogin(shown.Username, shown.Password)
+	if known := h.known(); known != nil {
+		who, err := known.byLogin(shown.Username, shown.Password)
 		if err != nil {
 			v.account = nil
 			h.refuse(v, wrongLogin, err)

@@ -21,8 +21,8 @@ type socket struct {
 }
 
 // open notes a WebSocket until done is called. Its context ends when it is to
-// be closed.
-func (s *sockets) open(ctx context.Context, v *visit) (_ context.Context, done func()) {
+// be closed: at once, if app has been replaced by one that does not allow it.
+func (s *sockets) open(ctx context.Context, v *visit, app *App) (_ context.Context, done func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	one := &socket{v, cancel}
 	s.mu.Lock()
@@ -31,6 +31,9 @@ func (s *sockets) open(ctx context.Context, v *visit) (_ context.Context, done f
 		s.live = make(map[*socket]struct{})
 	}
 	s.live[one] = struct{}{}
+	if now := app.newest(); now != app && !now.stillAllows(v) {
+		cancel()
+	}
 	return ctx, func() {
 		cancel()
 		s.mu.Lock()
@@ -39,7 +42,7 @@ func (s *sockets) open(ctx context.Context, v *visit) (_ context.Context, done f
 	}
 }
 
-// review closes those that next does not allow; nil allows none.
+// review closes those that next does not allow.
 func (s *sockets) review(next *App) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -53,7 +56,7 @@ func (s *sockets) review(next *App) {
 // stillAllows tells whether a client that was let in by another config would
 // be let in by this one, by the same proof and for the same path.
 func (a *App) stillAllows(v *visit) bool {
-	if a == nil || a.known == nil {
+	if a.known == nil {
 		return false
 	}
 	d := a.known.directory

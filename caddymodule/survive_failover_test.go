@@ -349,6 +349,11 @@ func TestURLsOfEveryEndpointLeadToTheGateway(t *testing.T) {
 	for i, m := range machines {
 		if i > 0 {
 			machines[i-1].off()
+			// A connection that broke unseen would cost the POST: nobody could
+			// tell whether it was received.
+			wireEventually(t, "the endpoint is left aside", func() bool {
+				return g.get(wireEcho).status == 200 && strings.Contains(g.logText(), "an endpoint does not answer")
+			})
 		}
 		got := g.do(http.MethodPost, "/automation-api/run/order", strings.NewReader(`{"ctm":"ctmprod","folder":"MonthEnd"}`), nil)
 		var run struct{ RunID, StatusURI string }
