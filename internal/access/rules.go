@@ -51,16 +51,16 @@ func (s methodSet) names() (names []string) {
 }
 
 // Rules is what a client may call. The zero Rules refuses everything. It never changes.
-type Rules struct{ denies, allows []Rule }
+type Rules struct{ denies, allows []*Rule }
 
 // NewRules returns rules of these lines. Their order does not matter, except for which line the audit log names.
 func NewRules(lines ...Rule) Rules {
 	var r Rules
-	for _, line := range lines {
-		if line.deny {
-			r.denies = append(r.denies, line)
+	for i := range lines {
+		if lines[i].deny {
+			r.denies = append(r.denies, &lines[i])
 		} else {
-			r.allows = append(r.allows, line)
+			r.allows = append(r.allows, &lines[i])
 		}
 	}
 	return r
@@ -86,8 +86,7 @@ func (r Rules) Decide(p apipath.Path) (allowed bool, line string) {
 	}
 	method := methodSetOf(p.Judged())
 	effects := apipath.Effect(0) // of the request, once a named set asks
-	for i := range r.allows {
-		rule := &r.allows[i]
+	for _, rule := range r.allows {
 		if rule.may != 0 {
 			if effects == 0 {
 				effects = p.Effects()
@@ -116,9 +115,9 @@ func (r Rules) denying(p apipath.Path) *Rule {
 }
 
 func (r Rules) denyingSegments(method methodSet, segments []string) *Rule {
-	for i := range r.denies {
-		if r.denies[i].denies(method, segments) {
-			return &r.denies[i]
+	for _, rule := range r.denies {
+		if rule.denies(method, segments) {
+			return rule
 		}
 	}
 	return nil

@@ -12,9 +12,8 @@ import (
 // nothing, or what they allow is refused all the same.
 func (c *Client) Warnings() []string {
 	var warnings []string
-	for _, rules := range [][]Rule{c.Rules.denies, c.Rules.allows} {
-		for i := range rules {
-			rule := &rules[i]
+	for _, rules := range [][]*Rule{c.Rules.denies, c.Rules.allows} {
+		for _, rule := range rules {
 			why, never := rule.NeverMatches()
 			if !never && !rule.deny {
 				why, never = c.neverAllowed(rule)
@@ -57,9 +56,9 @@ func (p *pattern) isOwn() bool {
 func (c *Client) neverAllowed(rule *Rule) (why string, yes bool) {
 	for i := range rule.paths {
 		p := &rule.paths[i]
-		for j := range c.Rules.denies {
-			if c.Rules.denies[j].covers(rule, p) {
-				return fmt.Sprintf("%s: %s beats it", p.text, c.Rules.denies[j].line), true
+		for _, deny := range c.Rules.denies {
+			if deny.covers(rule, p) {
+				return fmt.Sprintf("%s: %s beats it", p.text, deny.line), true
 			}
 		}
 		if !c.AllowCredentialChanges && p.isProtected(rule.methods) {
