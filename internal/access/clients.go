@@ -36,7 +36,7 @@ type Client struct {
 
 // Directory finds clients by what they show. It never changes; the zero Directory knows nobody.
 type Directory struct {
-	keys     map[[16]byte]int32 // by the first half of their hash, places in held
+	keys     map[[32]byte]int32 // places in held, by hash
 	held     []heldKey
 	users    map[string]*Client
 	subjects map[string]*Client
@@ -47,20 +47,17 @@ type Directory struct {
 // tenth of it.
 type heldKey struct {
 	hash   [32]byte
-	ends   int64 // in nanoseconds since 1970; 0 for never
+	ends   time.Time // zero for never
 	client *Client
 	key    *Key
 }
-
-// half is what keys are found by. That the rest is right too is seen by comparing.
-func half(hash [32]byte) [16]byte { return [16]byte(hash[:16]) }
 
 // NewDirectory returns a directory of clients, whose names and proofs must be unlike. A client must have a proof and
 // an allow: one that could never be proven, or never call anything, is a mistake. The error is the first found, names
 // the clients that it is about, and holds no hash.
 func NewDirectory(clients []*Client) (*Directory, error) {
 	d := &Directory{
-		keys: make(map[[16]byte]int32, len(clients)), names: make(map[string]*Client, len(clients)),
+		keys: make(map[[32]byte]int32, len(clients)), names: make(map[string]*Client, len(clients)),
 		users: map[string]*Client{}, subjects: map[string]*Client{},
 	}
 	same := newSharing()
@@ -94,15 +91,11 @@ func (d *Directory) add(c *Client) error {
 		if k.Hash == ([32]byte{}) || k.Hash == emptyHash {
 			return fmt.Errorf("reading client %q: a key has no hash", c.Name)
 		}
-		if other, found := d.keys[half(k.Hash)]; found {
+		if other, found := d.keys[k.Hash]; found {
 			return fmt.Errorf("reading client %q: a key is also one of client %q: expected each key once", c.Name, d.held[other].client.Name)
 		}
-		held := heldKey{hash: k.Hash, client: c, key: k}
-		if !k.Ends.IsZero() {
-			held.ends = k.Ends.UnixNano()
-		}
-		d.keys[half(k.Hash)] = int32(len(d.held)) //nolint:gosec // a config with so many keys fits no machine
-		d.held = append(d.held, held)
+		d.keys[k.Hash] = int32(len(d.held)) //nolint:gosec // a config with so many keys fits no machine
+		d.held = append(d.held, heldKey{hash: k.Hash, ends: k.Ends, client: c, key: k})
 	}
 	if err := claim(d.users, c, "user", c.Users); err != nil {
 		return err
@@ -142,12 +135,12 @@ func checkName(name string) error {
 func (d *Directory) ByKey(shown string, now time.Time) (c *Client, key *Key, err error) {
 	hash := HashKey(shown)
 	held := &nobody
-	i, known := d.keys[half(hash)]
+	i, known := d.keys[hash]
 	if known {
 		held = &d.held[i]
 	}
 	same := subtle.ConstantTimeCompare(hash[:], held.hash[:]) == 1
-	usable := held.ends == 0 || now.UnixNano() < held.ends
+	usable := held.ends.IsZero() || now.Before(held.ends)
 	if !same || !usable || !known {
 		return nil, nil, ErrKey
 	}
