@@ -73,7 +73,8 @@ func foldedIn(list []string, name string) bool {
 // changes tells whether a call changes something at Control-M: only then are
 // there annotations.
 func changes(p apipath.Path) bool {
-	return p.Judged() != http.MethodGet && p.Effects()&^(apipath.Reads|apipath.Output|apipath.Builds) != 0
+	method := p.Judged()
+	return method != http.MethodGet && method != http.MethodOptions && p.Effects()&^(apipath.Reads|apipath.Output|apipath.Builds) != 0
 }
 
 // annotate sets the annotations of a call in the header that goes upstream:
@@ -94,7 +95,8 @@ func (c *call) annotate(header http.Header) {
 	}
 	set := func(a annotations, but map[string]string) {
 		for name, template := range a.templates {
-			if _, elsewhere := but[name]; elsewhere || len(header[name]) > 0 && !a.override {
+			// An empty one says nothing, so it is none.
+			if _, elsewhere := but[name]; elsewhere || header.Get(name) != "" && !a.override {
 				continue
 			}
 			header[name] = []string{headerText(repl.ReplaceAll(template, ""))}

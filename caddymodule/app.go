@@ -44,6 +44,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	a.ctx = ctx
 	a.logger = ctx.Logger()
 	a.auditLog = a.logger.Named("audit")
+	warnUnaudited(a.auditLog, a.logger)
 	a.live = make(map[string]*environment)
 	a.next = new(atomic.Pointer[App])
 	events, err := ctx.App("events")
@@ -93,7 +94,6 @@ func (a *App) add(name string, config *Environment) (*environment, error) {
 // Start warns of what an operator should know at every start, and logs in for
 // environments whose idle_timeout is off.
 func (a *App) Start() error {
-	warnUnaudited(a.auditLog, a.logger)
 	a.warnAdmin()
 	a.emitter.start()
 	for _, env := range a.live {

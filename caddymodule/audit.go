@@ -1,6 +1,8 @@
 package caddymodule
 
 import (
+	"fmt"
+	"os"
 	"time"
 
 	"go.uber.org/zap"
@@ -52,14 +54,21 @@ func (h *Handler) audit(v *visit) {
 const auditProbes = 20_000
 
 // warnUnaudited tells the operator when no log would write every audit line:
-// then nobody could say afterwards who did what.
+// then nobody could say afterwards who did what. Where no log takes the
+// warning either, it goes to standard error.
 func warnUnaudited(audit, logger *zap.Logger) {
 	for range auditProbes {
 		// Checked and never written.
-		if audit.Check(zapcore.InfoLevel, auditMessage) == nil {
-			logger.Warn("no log takes all lines of the audit log controlm.audit; let one include it at level INFO, without `sampling`, " +
-				"as in `log audit { include controlm.audit }`")
-			return
+		if audit.Check(zapcore.InfoLevel, auditMessage) != nil {
+			continue
 		}
+		const text = "no log takes all lines of the audit log controlm.audit; let one include it at level INFO, without `sampling`, " +
+			"as in `log audit { include controlm.audit }`"
+		if c := logger.Check(zapcore.WarnLevel, text); c != nil {
+			c.Write()
+		} else {
+			fmt.Fprintln(os.Stderr, "ctmgate: warning: "+text)
+		}
+		return
 	}
 }

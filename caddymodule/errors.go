@@ -132,10 +132,10 @@ func answerFor(err error) (answer, time.Duration) {
 		return overloaded, time.Second
 	case isTimeout(err):
 		return upstreamTimeout, -1
-	case isWireError(err) && !automationapi.IsDial(err):
-		return upstreamBroke, -1
+	case automationapi.IsDial(err), errors.Is(err, errUnfit):
+		return upstreamUnreachable, -1
 	}
-	return upstreamUnreachable, -1
+	return upstreamBroke, -1 // nobody knows what was done
 }
 
 func loginAnswer(err error) answer {

@@ -154,7 +154,13 @@ func (h *Handler) rewrite(r *httputil.ProxyRequest) {
 // errSwitched: upstream speaks another protocol than the one it was asked for.
 var errSwitched = errors.New("forwarding a call: upstream switched to a protocol that was not asked for")
 
+// errStatus: net/http reads such a status, and panics when it is to be sent.
+var errStatus = errors.New("forwarding a call: the answer has a status below 100")
+
 func (h *Handler) modifyResponse(res *http.Response) error {
+	if res.StatusCode < 100 {
+		return errStatus
+	}
 	relay.StripResponse(res.Header)
 	delete(res.Header, requestID) // the call has one
 	c := res.Request.Context().Value(callKey{}).(*call)

@@ -129,6 +129,9 @@ func (t lastHop) try(req *http.Request, c *call, i int) (*http.Response, error) 
 	c.source, c.use, c.using = source, use, true
 	out.Header = withCredential(req.Header, c.account, use.Token)
 	res, err := t.wire.RoundTrip(&out)
+	if errors.Is(err, errUnfit) {
+		return nil, err
+	}
 	if err != nil {
 		return nil, &wireError{err}
 	}

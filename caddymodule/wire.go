@@ -29,16 +29,19 @@ func (w wire) RoundTrip(req *http.Request) (*http.Response, error) {
 		return res, quotable(err)
 	}
 	// A connection that was not had, TLS included, has carried nothing.
-	var had atomic.Bool
+	var asked, had atomic.Bool
 	traced := req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
-		GetConn: func(string) { had.Store(false) },
+		GetConn: func(string) { asked.Store(true); had.Store(false) },
 		GotConn: func(httptrace.GotConnInfo) { had.Store(true) },
 	}))
 	res, err := w.HTTPTransport.RoundTrip(traced)
-	if err != nil && !had.Load() && req.Context().Err() == nil {
-		return nil, dialError{err}
+	switch {
+	case err == nil || had.Load() || req.Context().Err() != nil:
+		return res, quotable(err)
+	case !asked.Load():
+		return nil, errUnfit
 	}
-	return res, quotable(err)
+	return nil, dialError{err}
 }
 
 // quotable is err, or errNotHTTP in its place.
@@ -48,6 +51,9 @@ func quotable(err error) error {
 	}
 	return err
 }
+
+// errUnfit is a call that net/http does not take: no endpoint is to blame.
+var errUnfit = errors.New("the call cannot be sent: its method or a header of it is not as HTTP wants it")
 
 // errNotHTTP stands for errors of net/http that repeat what upstream sent.
 var errNotHTTP = errors.New("the answer is not HTTP; is the endpoint right?")

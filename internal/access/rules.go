@@ -318,27 +318,11 @@ func resembles(segment, word string) bool {
 	for word != "" {
 		a, size := utf8.DecodeRuneInString(word)
 		b, other := utf8.DecodeRuneInString(rest)
-		if other == 0 || !sameFold(a, b) {
+		if other == 0 || apipath.Fold(a) != apipath.Fold(b) {
 			return false
 		}
 		word, rest = word[size:], rest[other:]
 	}
 	rest = strings.TrimLeftFunc(rest, unicode.IsSpace)
 	return rest == "" || strings.IndexByte(".;?#", rest[0]) >= 0
-}
-
-// sameFold tells whether two characters differ in case at most.
-func sameFold(a, b rune) bool {
-	if a == b {
-		return true
-	}
-	if a < utf8.RuneSelf && b < utf8.RuneSelf {
-		return a|0x20 == b|0x20 && 'a' <= a|0x20 && a|0x20 <= 'z'
-	}
-	for r := unicode.SimpleFold(a); r != a; r = unicode.SimpleFold(r) {
-		if r == b {
-			return true
-		}
-	}
-	return false
 }

@@ -70,7 +70,7 @@ func TestADenyBeatsEveryAllowInEveryDisguise(t *testing.T) {
 	for _, c := range []struct{ deny, requests string }{
 		{"* /config/*", "GET /config/servers|POST /CONFIG/servers|GET /config%2Fservers|GET /config.json/servers|GET /config./servers|" +
 			"GET /config%252Fservers|GET /c%256Fnfig/servers|GET /config%3Bx/servers|GET /.x/config/servers|purge /config/x|GET /config%20/x|" +
-			"GET /config%253Bx%252Fy|GET /conf%25252569g/x"},
+			"GET /config%253Bx%252Fy|GET /conf%25252569g/x|GET /conf%C4%B1g/x|GET /CONF%C4%B0G/x"},
 		{"POST /run/job/*/kill", "POST /run/job/x/kill|POST /run/job/x/Kill/|POST /run/job/x/kill.json|POST /run/job/x/kill.|POST /run/job%2Fx%2Fkill|" +
 			"POST /run/job/x%2Fkill|post /run/job/x/kill|POST /run/job/x/%6Bill|POST /run/job/x/%E2%84%AAill|POST /run/job/x/kill%3Fy/hold|" +
 			"POST /run/job/x%2Fkill%23/hold|POST /run/job/x%2Fkill%3F/hold|POST /run/job/x/.y/kill|POST /run/job/x/kill%20.json|" +

@@ -1,6 +1,9 @@
 package apipath
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Effect says what an operation does. Of several, it is the union.
 type Effect uint8
@@ -86,33 +89,22 @@ func (n *node) foldedEffects(method string, segments []string) (e Effect) {
 	return e
 }
 
-// fold is lower case, for letters as well that only have an upper case in common, as "ſ" has with "s".
-func fold(s string) string { return strings.ToLower(strings.ToUpper(s)) }
-
 // looksLikeOutput tells whether a GET that is not in the table might answer with job output, a log or a download. It
 // would rather be wrong about a server with such a name than let a new operation through.
 func looksLikeOutput(segments []string) bool {
 	for _, segment := range segments {
+		segment = fold(segment)
 		name := bare(segment)
-		if hasFold(segment, "output") || hasFold(segment, "download") || endsFold(name, "log") || endsFold(name, "logs") ||
-			endsFold(segment, ".log") || endsFold(segment, ".tgz") || endsFold(segment, ".gz") || endsFold(segment, ".zip") {
+		if strings.Contains(segment, "output") || strings.Contains(segment, "download") ||
+			endsInAny(name, "log", "logs") || endsInAny(segment, ".log", ".tgz", ".gz", ".zip") {
 			return true
 		}
 	}
 	return false
 }
 
-func hasFold(s, part string) bool {
-	for i := 0; i+len(part) <= len(s); i++ {
-		if strings.EqualFold(s[i:i+len(part)], part) {
-			return true
-		}
-	}
-	return false
-}
-
-func endsFold(s, end string) bool {
-	return len(s) >= len(end) && strings.EqualFold(s[len(s)-len(end):], end)
+func endsInAny(s string, ends ...string) bool {
+	return slices.ContainsFunc(ends, func(end string) bool { return strings.HasSuffix(s, end) })
 }
 
 // Offers tells whether the API has an operation that a pattern fits: for warning of rules that match nothing. A

@@ -81,7 +81,7 @@ func (r *reading) add(segment string) {
 		r.second = name
 	default:
 		// Anywhere, since the user's name in between may have slashes.
-		if strings.EqualFold(r.last, "password") && strings.EqualFold(name, "adminUpdate") {
+		if equalFold(r.last, "password") && equalFold(name, "adminupdate") {
 			r.adminUpdate = true
 		}
 		r.last = name
@@ -91,15 +91,15 @@ func (r *reading) add(segment string) {
 
 func (r *reading) kind() kind {
 	switch {
-	case strings.EqualFold(r.first, "session"):
+	case equalFold(r.first, "session"):
 		return kindSession
-	case strings.EqualFold(r.first, "authentication"):
+	case equalFold(r.first, "authentication"):
 		return kindAuthentication
-	case !strings.EqualFold(r.first, "config"):
+	case !equalFold(r.first, "config"):
 		return 0
-	case strings.EqualFold(r.second, "authorization"):
+	case equalFold(r.second, "authorization"):
 		return kindAuthorization
-	case strings.EqualFold(r.second, "user") && r.adminUpdate:
+	case equalFold(r.second, "user") && r.adminUpdate:
 		return kindAdminUpdate
 	}
 	return 0
