@@ -1,10 +1,12 @@
 package caddymodule
 
 import (
+	"io"
 	"net"
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -12,13 +14,14 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/ctmgate/ctmgate/internal/access"
 	"github.com/ctmgate/ctmgate/internal/apipath"
 	"github.com/ctmgate/ctmgate/internal/relay"
 )
 
 // Caddy's access log keeps Authorization and Cookie back, but neither
-// X-Api-Key nor a token in the query, and it has taken its copy of the request
-// before any handler runs. So a call that shows such a secret is left out of
+// X-Api-Key nor a token or key in the query, and it has taken its copy of the
+// request before any handler runs. So a call that shows such a secret is left out of
 // it, and its line is written here instead, in the same place and shape.
 
 // showsSecret tells whether Caddy's access log would show a secret of r.
@@ -28,8 +31,8 @@ func showsSecret(r *http.Request) bool {
 			return true
 		}
 	}
-	return relay.HasToken(r.URL.RawQuery) ||
-		r.RequestURI != "" && strings.IndexByte(r.RequestURI, '?') >= 0 && relay.HasToken(r.RequestURI[strings.IndexByte(r.RequestURI, '?')+1:])
+	_, query, _ := strings.Cut(r.RequestURI, "?")
+	return relay.HasCredential(r.URL.RawQuery, access.IsOwn) || query != r.URL.RawQuery && relay.HasCredential(query, access.IsOwn)
 }
 
 // caddyShows tells whether a header holds a secret that Caddy's access log
@@ -54,6 +57,10 @@ func (h *Handler) hideFromAccessLog(w *relay.Writer, r *http.Request) func() {
 	}
 	caddyhttp.SetVar(r.Context(), caddyhttp.LogSkipVar, true)
 	begun := time.Now()
+	body := &countedBody{ReadCloser: r.Body}
+	if r.Body != nil && r.Body != http.NoBody {
+		r.Body = body
+	}
 	return func() {
 		loggers := accessLoggers(server.Logs, h.accessLog, r)
 		level := zapcore.InfoLevel
@@ -64,6 +71,8 @@ func (h *Handler) hideFromAccessLog(w *relay.Writer, r *http.Request) func() {
 			if c := logger.Check(level, "handled request"); c != nil {
 				c.Write(
 					zap.Object("request", caddyhttp.LoggableHTTPRequest{Request: redacted(r)}),
+					zap.Int64("bytes_read", body.n.Load()),
+					zap.String("user_id", authenticatedUser(r)),
 					zap.Duration("duration", time.Since(begun)),
 					zap.Int64("size", w.Bytes),
 					zap.Int("status", w.Status),
@@ -72,6 +81,18 @@ func (h *Handler) hideFromAccessLog(w *relay.Writer, r *http.Request) func() {
 			}
 		}
 	}
+}
+
+// countedBody counts what was read of a body.
+type countedBody struct {
+	io.ReadCloser
+	n atomic.Int64
+}
+
+func (c *countedBody) Read(p []byte) (int, error) {
+	n, err := c.ReadCloser.Read(p)
+	c.n.Add(int64(n))
+	return n, err
 }
 
 // redacted is r as a log may show it, with its original target.
@@ -83,7 +104,7 @@ func redacted(r *http.Request) *http.Request {
 	}
 	if path, query, ok := strings.Cut(out.RequestURI, "?"); ok {
 		out.RequestURI = path
-		if kept := relay.StripQuery(query); kept != "" {
+		if kept := relay.StripCredentials(query, access.IsOwn); kept != "" {
 			out.RequestURI += "?" + kept
 		}
 	}

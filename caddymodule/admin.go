@@ -240,7 +240,8 @@ func (env *environment) sessions(a *account) (list []SessionInfo) {
 		info := SessionInfo{
 			Environment: env.name, Account: a.name, Endpoint: base.String(), InUse: i == inUse, State: "standing",
 		}
-		if a.entry != nil {
+		switch {
+		case a.entry != nil:
 			status := a.entry.sessions[i].Status()
 			if i != inUse && status.Number == 0 && status.LastError == "" {
 				continue
@@ -253,8 +254,10 @@ func (env *environment) sessions(a *account) (list []SessionInfo) {
 				next := status.NextAttempt.UTC().Truncate(time.Second)
 				info.NextAttempt = &next
 			}
-		} else if i != inUse {
+		case i != inUse:
 			continue
+		default:
+			info.Requests = a.calls.Load()
 		}
 		list = append(list, info)
 	}

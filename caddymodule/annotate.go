@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2"
@@ -96,7 +97,7 @@ func (c *call) annotate(header http.Header) {
 	set := func(a annotations, but map[string]string) {
 		for name, template := range a.templates {
 			// An empty one says nothing, so it is none.
-			if _, elsewhere := but[name]; elsewhere || header.Get(name) != "" && !a.override {
+			if _, elsewhere := but[name]; elsewhere || says(header[name]) && !a.override {
 				continue
 			}
 			header[name] = []string{headerText(repl.ReplaceAll(template, ""))}
@@ -104,6 +105,10 @@ func (c *call) annotate(header http.Header) {
 	}
 	set(clients, nil)
 	set(h.annotations, clients.templates)
+}
+
+func says(values []string) bool {
+	return slices.ContainsFunc(values, func(value string) bool { return value != "" })
 }
 
 // headerText is text as a header may hold it: where there are control

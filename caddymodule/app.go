@@ -1,8 +1,12 @@
 package caddymodule
 
 import (
+	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
@@ -91,15 +95,38 @@ func (a *App) add(name string, config *Environment) (*environment, error) {
 	return env, nil
 }
 
-// Start warns of what an operator should know at every start, and logs in for
-// environments whose idle_timeout is off.
+// Start warns of what an operator should know at every start, and has accounts
+// log in whose idle_timeout is off.
 func (a *App) Start() error {
 	a.warnAdmin()
 	a.emitter.start()
 	for _, env := range a.live {
 		env.start(a)
 	}
+	if slices.ContainsFunc(slices.Collect(maps.Values(a.live)), func(env *environment) bool { return env.config.IdleTimeout == idleOff }) {
+		go a.warmInForce(a.ctx)
+	}
 	return nil
+}
+
+// warmInForce logs in once the config is the one that runs: another app of it
+// may still fail to start, and then none of its passwords is to be spent.
+func (a *App) warmInForce(ctx context.Context) {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if now, err := activeApp(); err == nil && now == a {
+			break
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+	for _, env := range a.live {
+		env.warm()
+	}
 }
 
 // Stop does nothing: requests may still be under way, and sessions end with
@@ -135,6 +162,7 @@ func (a *App) giveWay() {
 	}
 	openSockets.review(next)
 	a.forgetMetrics(next)
+	a.forgetCalls(next)
 }
 
 // newest is the app of the config that runs now. The servers of an earlier one

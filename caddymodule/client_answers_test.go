@@ -144,6 +144,11 @@ func TestClientRedirectsLeadBackToTheGateway(t *testing.T) {
 		{"to a path of the API", "/automation-api/x?token=" + session, "/prod/automation-api/x", "/automation-api/x"},
 		{"to a path beside the API", "/ControlM/", "/ControlM/", "/ControlM/"},
 		{"to a name", "swagger-ui.html", "swagger-ui.html", "swagger-ui.html"},
+		{"with a token to a name", "x?token=" + session + "&a=1#part", "x?a=1#part", "x?a=1#part"},
+		{"with a token to the same", "?a=1&token=" + session, "?a=1", "?a=1"},
+		{"by the same scheme", "//{HOST}/automation-api/x", "{GW}/x", "//{HOST}/automation-api/x"},
+		{"by the same scheme, with a token", "//{HOST}/automation-api/x?token=" + session, "{GW}/x", "{UP}/x"},
+		{"by the same scheme to another server", "//elsewhere.example/automation-api/", "//elsewhere.example/automation-api/", "//elsewhere.example/automation-api/"},
 		{"to another server", "https://elsewhere.example/automation-api/", "https://elsewhere.example/automation-api/", "https://elsewhere.example/automation-api/"},
 		{"to the web interface", "{ORIGIN}/ControlM/", "{ORIGIN}/ControlM/", "{ORIGIN}/ControlM/"},
 	} {
@@ -151,7 +156,7 @@ func TestClientRedirectsLeadBackToTheGateway(t *testing.T) {
 			for words, want := range map[string]string{"rewrite_urls on": row.on, "rewrite_urls off": row.off} {
 				up := startClientUpstream(t, emulator.Options{})
 				g := startGateway(t, strings.Replace(wireSite(up.url, wireUser(t), words), "{ADDR} {\n", "{ADDR} {\nhandle_path /prod/* {\n", 1)+"\n}")
-				fill := strings.NewReplacer("{UP}", up.url, "{GW}", g.url("/prod/automation-api"), "{ORIGIN}", "http://"+up.host)
+				fill := strings.NewReplacer("{UP}", up.url, "{GW}", g.url("/prod/automation-api"), "{ORIGIN}", "http://"+up.host, "{HOST}", up.host)
 				for _, status := range []int{201, 302, 307} {
 					got := g.get("/prod" + answerWith(status, "", "", "Location: "+fill.Replace(row.location)))
 					if got.status != status || got.header.Get("Location") != fill.Replace(want) {

@@ -222,6 +222,7 @@ func TestClientLogoutEndsNothingUpstream(t *testing.T) {
 			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 		}},
 		"in the query without a header": {query: "?token={TOKEN}"},
+		"in a body that is too long":    {body: strings.Repeat("token={TOKEN}&", 20_000)},
 		"nowhere":                       {},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -10,6 +10,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -44,7 +46,12 @@ type account struct {
 	sources []session.Source // by endpoint
 	entry   *entry           // of an account with a password
 	token   *secret.Source   // of an account with an API token
+	calls   *atomic.Uint64   // made with that
 }
+
+// standingCalls counts the calls of accounts with an API token, over reloads
+// as sessions do for theirs. Only names of configs come in, so there are few.
+var standingCalls sync.Map // [2]string of environment and account → *atomic.Uint64
 
 // nobody is the account of public calls: they are sent without a credential.
 var nobody = &account{sources: standing(secret.Fixed(secret.Value{}), endpoint.Most)}
@@ -118,6 +125,8 @@ func (env *environment) newAccount(ctx caddy.Context, name string, config *Accou
 			return nil, fmt.Errorf("api_token: %w", err)
 		}
 		a.sources = standing(a.token, len(env.bases))
+		calls, _ := standingCalls.LoadOrStore([2]string{env.name, name}, new(atomic.Uint64))
+		a.calls = calls.(*atomic.Uint64)
 		return a, nil
 	}
 	username, err := readOnce(config.Username)
@@ -205,6 +214,10 @@ func (env *environment) start(app *App) {
 			"use tls_ca_file instead", zap.String("environment", env.name))
 	}
 	env.adopt(app)
+}
+
+// warm has the accounts log in whose idle_timeout is off.
+func (env *environment) warm() {
 	for _, a := range env.accounts {
 		if a.entry != nil && env.config.IdleTimeout == idleOff {
 			a.entry.warm()

@@ -134,6 +134,17 @@ func (a *App) forgetMetrics(next *App) {
 	}
 }
 
+// forgetCalls does the same for what was counted of API tokens.
+func (a *App) forgetCalls(next *App) {
+	for name, env := range a.live {
+		for account := range env.accounts {
+			if next.live[name] == nil || next.live[name].accounts[account] == nil {
+				standingCalls.Delete([2]string{name, account})
+			}
+		}
+	}
+}
+
 // count counts a call that has ended.
 func (h *Handler) count(v *visit) {
 	status := v.w.Status

@@ -13,6 +13,7 @@ import (
 
 	"go.uber.org/zap/zapcore"
 
+	"github.com/ctmgate/ctmgate/internal/access"
 	"github.com/ctmgate/ctmgate/internal/apipath"
 	"github.com/ctmgate/ctmgate/internal/automationapi"
 	"github.com/ctmgate/ctmgate/internal/relay"
@@ -147,7 +148,7 @@ func (h *Handler) rewrite(r *httputil.ProxyRequest) {
 	out.URL.Host = base.Host
 	out.URL.Opaque = "" // beats the path where there is one
 	// ReverseProxy has dropped the pairs that Go cannot parse.
-	out.URL.RawQuery = relay.StripQuery(r.In.URL.RawQuery)
+	out.URL.RawQuery = relay.StripCredentials(r.In.URL.RawQuery, access.IsOwn)
 	out.URL.ForceQuery = r.In.URL.ForceQuery
 }
 

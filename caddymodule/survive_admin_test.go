@@ -229,6 +229,29 @@ func TestTheAdminAPITellsOfEveryEndpointThatThereIsSomethingToTellOf(t *testing.
 	waitUntil(t, "the session at the endpoint in use is logged out", func() bool { return machines[1].Stats().LiveSessions == 0 })
 }
 
+func TestTheAdminAPICountsTheRequestsOfAnAPIToken(t *testing.T) {
+	up := startMachine(t, emulator.Options{APITokens: []emulator.APIToken{{Name: "reports", Value: canaryToken, User: "emuser", Roles: []string{"User"}}}})
+	o := &operated{socket: adminSocket(t)}
+	file := func(more string) string {
+		return "{\nadmin \"unix/" + o.socket + "|0600\"\ncontrolm {\nenvironment prod {\nendpoint " + up.url + "\ntls_ca_file " + up.caFile +
+			"\naccount reports {\napi_token {file." + secretFile(t, canaryToken) + "}\n}\n}\n}\n}\n{ADDR} {\ncontrolm prod {\n" + more + "\n}\n}\n"
+	}
+	o.gateway = startGateway(t, file(""))
+	for n := range uint64(3) {
+		if n == 2 {
+			if err := o.load(file("replay_buffer 2KiB")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := o.getAfterLoad(surviveGet, nil); got.status != 200 {
+			t.Fatalf("got %d %s", got.status, got.body)
+		}
+		if list := o.ask(http.MethodGet, caddymodule.AdminSessions).sessions(t); len(list) != 1 || list[0].Requests != n+1 || list[0].State != "standing" {
+			t.Errorf("after %d calls: %+v", n+1, list)
+		}
+	}
+}
+
 func TestTheAdminAPISaysWhatItExpected(t *testing.T) {
 	up := startMachine(t, emulator.Options{APITokens: []emulator.APIToken{{Name: "reports", Value: canaryToken, User: "emuser"}}})
 	o := startOperated(t, canaryPassword, up)

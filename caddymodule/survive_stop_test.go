@@ -2,6 +2,8 @@ package caddymodule_test
 
 import (
 	"bufio"
+	"bytes"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -123,6 +125,60 @@ func TestABadConfigUnderLoadChangesNothing(t *testing.T) {
 	if s := up.Stats(); s.Logins != 1 || s.Logouts != 0 || s.RejectedCalls != 0 {
 		t.Errorf("upstream saw %+v; expected one login and no logout", s)
 	}
+}
+
+// failingApp is an app of a config that takes its time to fail.
+type failingApp struct{}
+
+// failsAfter is what it waits for, at most.
+var failsAfter func()
+
+func (failingApp) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "test_failing", New: func() caddy.Module { return new(failingApp) }}
+}
+
+func (failingApp) Start() error { failsAfter(); return errors.New("this app never starts") }
+func (failingApp) Stop() error  { return nil }
+
+var registerFailing = sync.OnceFunc(func() { caddy.RegisterModule(failingApp{}) })
+
+// Which of a config's apps starts first is Caddy's choice, each time anew.
+func TestAConfigThatFailsToStartSpendsNoPassword(t *testing.T) {
+	registerFailing()
+	up := startMachine(t, emulator.Options{Users: []emulator.User{
+		{Name: "emuser", Password: canaryPassword}, {Name: "other", Password: canaryPassword},
+	}})
+	others := func() bool { return up.Stats().UserLogins["other"] > 0 }
+	failsAfter = func() {
+		tick, enough := time.NewTicker(5*time.Millisecond), time.After(150*time.Millisecond)
+		defer tick.Stop()
+		for !others() {
+			select {
+			case <-tick.C:
+			case <-enough:
+				return
+			}
+		}
+	}
+	g := startGateway(t, surviveSite([]*machine{up}, wireUser(t)))
+	warm := surviveSite([]*machine{up}, "username other\n\t\tpassword {file."+secretFile(t, canaryPassword)+"}", "idle_timeout off")
+	config, err := g.adapt(warm)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config = bytes.Replace(config, []byte(`"apps":{`), []byte(`"apps":{"test_failing":{},`), 1)
+	for range 10 {
+		if err := caddy.Load(config, true); err == nil || !strings.Contains(err.Error(), "never starts") {
+			t.Fatalf("it was loaded: %v", err)
+		}
+	}
+	if others() {
+		t.Errorf("upstream saw %+v", up.Stats())
+	}
+	if err := g.load(warm); err != nil {
+		t.Fatal(err)
+	}
+	waitUntil(t, "the account that is kept warm has logged in", others)
 }
 
 // heldDownload begins a download of size bytes that upstream holds after its

@@ -127,6 +127,9 @@ func (t lastHop) try(req *http.Request, c *call, i int) (*http.Response, error) 
 		return nil, err
 	}
 	c.source, c.use, c.using = source, use, true
+	if c.account.calls != nil {
+		c.account.calls.Add(1)
+	}
 	out.Header = withCredential(req.Header, c.account, use.Token)
 	res, err := t.wire.RoundTrip(&out)
 	if errors.Is(err, errUnfit) {

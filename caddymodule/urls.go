@@ -43,16 +43,30 @@ func (h *Handler) rewriteURLs(in *http.Request, res *http.Response) {
 }
 
 // rewriteLocation also puts the prefix of a handle_path in front of a path
-// that names no host.
+// that names no host, and takes the token out of it.
 func (h *Handler) rewriteLocation(location, own, prefix string) string {
-	if rest, ok := strings.CutPrefix(location, h.env.basePath); ok && strings.HasPrefix(location, "/") && (rest == "" || rest[0] == '/') {
-		path, query, _ := strings.Cut(location, "?")
-		if query = relay.StripQuery(query); query != "" {
-			path += "?" + query
+	switch u, err := url.Parse(location); {
+	case err != nil || u.Scheme != "":
+		return h.env.rewriter.Location(location, own)
+	case u.Host != "": // it has the scheme that it was called with
+		whole := h.env.bases[0].Scheme + ":" + location
+		if led := h.env.rewriter.Location(whole, own); led != whole {
+			return led
 		}
-		return prefix + path
+		return location
 	}
-	return h.env.rewriter.Location(location, own)
+	before, fragment, marked := strings.Cut(location, "#")
+	path, query, _ := strings.Cut(before, "?")
+	if rest, ok := strings.CutPrefix(path, h.env.basePath); ok && strings.HasPrefix(path, "/") && (rest == "" || rest[0] == '/') {
+		path = prefix + path
+	}
+	if query = relay.StripQuery(query); query != "" {
+		path += "?" + query
+	}
+	if marked {
+		path += "#" + fragment
+	}
+	return path
 }
 
 // isPlainJSON tells whether a body is JSON that nothing has compressed.

@@ -10,6 +10,10 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
+
+	"github.com/ctmgate/ctmgate/caddymodule"
 	"github.com/ctmgate/ctmgate/internal/emulator"
 )
 
@@ -106,6 +110,33 @@ func TestWireAnEndpointThatCannotBeReached(t *testing.T) {
 	}
 	if s := up.Stats(); s.Logins+s.FailedLogins+s.RefusedLogins+s.Calls > 0 {
 		t.Errorf("an endpoint that is not trusted saw %+v", s)
+	}
+}
+
+// Of two endpoints, neither is left aside for it.
+func TestWireACallThatCannotBeSentIsNoTroubleOfTheEndpoint(t *testing.T) {
+	ctx, cancel := caddy.NewContext(caddy.Context{Context: t.Context()})
+	defer cancel()
+	transport := new(reverseproxy.HTTPTransport)
+	if err := transport.Provision(ctx); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = transport.Cleanup() }()
+	for name, spoil := range map[string]func(*http.Request){
+		"a header": func(r *http.Request) { r.Header["X-Api-Key"] = []string{"a\nb"} },
+		"a method": func(r *http.Request) { r.Method = "G T" },
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+freeAddr(t)+"/automation-api", http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := caddymodule.RoundTrip(transport, req); err == nil || errors.Is(err, caddymodule.ErrUnfit) { //nolint:bodyclose // there is none
+			t.Errorf("nobody listens: got %v", err)
+		}
+		spoil(req)
+		if _, err := caddymodule.RoundTrip(transport, req); !errors.Is(err, caddymodule.ErrUnfit) || errors.As(err, new(*net.OpError)) { //nolint:bodyclose // there is none
+			t.Errorf("%s: got %v", name, err)
+		}
 	}
 }
 

@@ -18,6 +18,8 @@ type accessLine struct {
 	Msg     string
 	Status  int
 	Size    int
+	Read    *int    `json:"bytes_read"`
+	User    *string `json:"user_id"`
 	Request struct {
 		URI     string `json:"uri"`
 		Headers map[string][]string
@@ -55,6 +57,10 @@ var withSecrets = []struct {
 	{"a token in the query", "?token=" + canaryKey + "&a=1", nil},
 	{"a token in disguise", "?a=1&%54oken=" + canaryKey, nil},
 	{"a token after a semicolon", "?a=1;token=" + canaryKey, nil},
+	{"an API key in the query", "?X-Api-Key=" + canaryKey + "&a=1", nil},
+	{"an API key in the query, in other spelling", "?a=1&x%5fapi%5Fkey=" + canaryKey, nil},
+	{"a gateway key under any name", "?a=1&secret=ctmgate_" + canaryKey, nil},
+	{"a gateway token under any name", "?a=1&session=%63tmgt_" + canaryKey, nil},
 	{"a bearer token", "?a=1", map[string][]string{"Authorization": {"Bearer " + canaryKey}}},
 	{"the misprint of the manual", "?a=1", map[string][]string{"Authentication": {"Bearer " + canaryKey}}},
 	// Caddy takes names with underscores and dots out of the request, though not
@@ -87,6 +93,9 @@ func checkAccess(t *testing.T, lines []accessLine, path string, status int) {
 		row := withSecrets[i%len(withSecrets)]
 		if line.Msg != "handled request" || line.Status != status {
 			t.Errorf("%s: the line says %q, status %d", row.name, line.Msg, line.Status)
+		}
+		if line.Read == nil || line.User == nil {
+			t.Errorf("%s: the line lacks bytes_read or user_id, which Caddy's have", row.name)
 		}
 		if !strings.HasPrefix(line.Request.URI, path) || strings.Contains(row.query, "a=1") && !strings.Contains(line.Request.URI, "a=1") {
 			t.Errorf("%s: the line has URI %q", row.name, line.Request.URI)

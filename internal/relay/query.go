@@ -1,6 +1,9 @@
 package relay
 
-import "strings"
+import (
+	"net/url"
+	"strings"
+)
 
 // StripQuery removes every parameter whose decoded name is "token", in any case: old releases of Control-M take a
 // credential there. Parameters are told apart at "&" and at ";", since it is not known at which of them the server
@@ -8,8 +11,38 @@ import "strings"
 // is to be removed.
 //
 // Where a removed parameter stood between an "&" and a ";", the "&" is kept: everybody splits there.
-func StripQuery(raw string) string {
-	if !HasToken(raw) {
+func StripQuery(raw string) string { return strip(raw, isToken) }
+
+// StripCredentials does the same for the query of a request, where more may be that a client took for a way to prove
+// itself: parameters named as the headers of IsCredential are, and those whose value is one of the gateway's own by
+// isOwn.
+func StripCredentials(raw string, isOwn func(value string) bool) string {
+	return strip(raw, func(param string) bool { return isCredential(param, isOwn) })
+}
+
+// HasCredential tells whether a query has a parameter that StripCredentials would remove.
+func HasCredential(raw string, isOwn func(value string) bool) bool {
+	return has(raw, func(param string) bool { return isCredential(param, isOwn) })
+}
+
+func isCredential(param string, isOwn func(string) bool) bool {
+	if isToken(param) {
+		return true
+	}
+	name, value, _ := strings.Cut(param, "=")
+	return IsCredential(decoded(name)) || isOwn(decoded(value))
+}
+
+// decoded is text itself where it cannot be decoded.
+func decoded(text string) string {
+	if plain, err := url.QueryUnescape(text); err == nil {
+		return plain
+	}
+	return text
+}
+
+func strip(raw string, goes func(param string) bool) string {
+	if !has(raw, goes) {
 		return raw
 	}
 	var b strings.Builder
@@ -21,7 +54,7 @@ func StripQuery(raw string) string {
 		var end byte
 		param, rest, end = cutParam(rest)
 		more = end != 0
-		if !isToken(param) {
+		if !goes(param) {
 			if wrote {
 				b.WriteByte(sep)
 			}
@@ -35,15 +68,17 @@ func StripQuery(raw string) string {
 }
 
 // HasToken tells whether a query has a parameter that StripQuery would remove.
-func HasToken(raw string) bool {
-	if len(raw) < len("token") {
+func HasToken(raw string) bool { return has(raw, isToken) }
+
+func has(raw string, goes func(param string) bool) bool {
+	if raw == "" {
 		return false
 	}
 	for rest, more := raw, true; more; {
 		var param string
 		var end byte
 		param, rest, end = cutParam(rest)
-		if isToken(param) {
+		if goes(param) {
 			return true
 		}
 		more = end != 0

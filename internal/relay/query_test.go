@@ -38,6 +38,33 @@ func TestStripQueryRemovesTokensAndNothingElse(t *testing.T) {
 	}
 }
 
+func TestStripCredentialsRemovesWhateverProvesAClient(t *testing.T) {
+	own := func(value string) bool { return strings.HasPrefix(value, "own_") }
+	for raw, want := range map[string]string{
+		"":                                "",
+		"a=1&token=x&b=2":                 "a=1&b=2",
+		"x-api-key=1&X_Api_Key=2&a":       "a",
+		"a=1&x%2Dapi%2dkey=2;b=%zz":       "a=1&b=%zz",
+		"Authorization=Bearer+x&a=1":      "a=1",
+		"cookie=k&proxy-authorization=k":  "",
+		"a=1&session=own_1&b=%6fwn_2":     "a=1",
+		"own_1=a&a=Own_1&b=1own_1&c=+own": "own_1=a&a=Own_1&b=1own_1&c=+own",
+		"a=%own_1&x-api-keys=1&xapikey=2": "a=%own_1&x-api-keys=1&xapikey=2",
+		"jobname=a%2A&limit=5&a=1;c=%z":   "jobname=a%2A&limit=5&a=1;c=%z",
+	} {
+		if got := StripCredentials(raw, own); got != want {
+			t.Errorf("StripCredentials(%q) = %q, want %q", raw, got, want)
+		}
+		if HasCredential(raw, own) != (raw != want) {
+			t.Errorf("HasCredential(%q) = %v", raw, HasCredential(raw, own))
+		}
+	}
+	raw := "limit=5&jobname=a%2A&%74okens=1&status=Ended"
+	if n := testing.AllocsPerRun(100, func() { _ = StripCredentials(raw, own) }); n > 2 { // for what is escaped
+		t.Errorf("%v allocations", n)
+	}
+}
+
 func TestStripQueryDoesNotAllocateWithoutAToken(t *testing.T) {
 	raw := "limit=5&jobname=a%2A&%74okens=1&status=Ended%20OK"
 	if n := testing.AllocsPerRun(100, func() { _ = StripQuery(raw) }); n != 0 {
