@@ -112,6 +112,7 @@ func (env *environment) newAccount(ctx caddy.Context, name string, config *Accou
 		if err != nil {
 			return nil, fmt.Errorf("api_token: %w", err)
 		}
+		spec.Header = true
 		env.warnLiteral(name, "api_token", spec)
 		logger := env.accountLogger(name)
 		if a.token, err = spec.Open(func(e secret.Event) { logSecret(logger, e) }); err != nil {

@@ -29,6 +29,7 @@ func TestANewPasswordThatCannotBeMeantIsRefusedBeforeAnythingIsSent(t *testing.T
 		"a book":                         {nil, strings.Repeat(canary, 10_000), stdin, "larger than 64 KiB"},
 		"a file that is not there":       {nil, "", []string{"--new-password-file", "/nowhere/x"}, "/nowhere/x"},
 		"an empty file":                  {nil, "", []string{"--new-password-file", write(t, filepath.Join(t.TempDir(), "x"), "\n")}, "the file is empty"},
+		"a file of two lines":            {nil, "", []string{"--new-password-file", write(t, filepath.Join(t.TempDir(), "x"), canary+"\n2\n")}, "a line break or another control character"},
 		"a folder":                       {nil, "", []string{"--new-password-file", r.folder}, "is a folder"},
 		"a secret without a name":        {nil, "", []string{"--new-secret", "Secret:"}, "--new-secret is empty"},
 		"a secret that is to be written": {nil, "", []string{"--new-secret", "x", "--write", r.file}, "only Control-M knows it"},
