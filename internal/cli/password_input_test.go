@@ -25,6 +25,7 @@ func TestANewPasswordThatCannotBeMeantIsRefusedBeforeAnythingIsSent(t *testing.T
 		"the keys of an arrow":           {nil, canary + "\x1b[A", stdin, "a line break or another control character"},
 		"no UTF-8":                       {nil, canary + "\xff", stdin, "not UTF-8"},
 		"the current one":                {nil, canary + "\r\n", stdin, "is the current one"},
+		"the current one from Windows":   {nil, "\xef\xbb\xbf" + canary + "\r\n", stdin, "is the current one"},
 		"one that looks like a secret's": {nil, "Secret:" + canary, stdin, "see --new-secret"},
 		"a book":                         {nil, strings.Repeat(canary, 10_000), stdin, "larger than 64 KiB"},
 		"a file that is not there":       {nil, "", []string{"--new-password-file", "/nowhere/x"}, "/nowhere/x"},

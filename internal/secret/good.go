@@ -15,9 +15,10 @@ var (
 	errHeader  = errors.New("it holds other characters than printable ASCII; expected what a header can carry")
 )
 
-// trim cuts off the line breaks at the end, which belong to the file or to how
-// a variable was set.
-func trim(text string) string { return strings.TrimRight(text, "\r\n") }
+// Trim cuts off what belongs to a file or a variable and not to the secret in
+// it: line breaks at the end, and at the beginning the byte order mark that
+// PowerShell writes.
+func Trim(text string) string { return strings.TrimRight(strings.TrimPrefix(text, "\ufeff"), "\r\n") }
 
 // check says why a text is no good secret: it could not be sent as it is, so
 // it comes from a file that is being edited, or from another one.

@@ -131,18 +131,19 @@ type Source struct {
 	close sync.Once
 }
 
-// Open reads the secret for the first time. A file is watched until Close;
-// report hears of every later change and trouble, mostly from the watcher's
-// goroutine; it must return quickly, must not open, recheck or close a source,
-// and may be nil. A variable or a file that is missing or empty is an error
-// that names it, and so is any text that is not UTF-8 or holds a control
-// character or, for a Header, more than ASCII; a file that another source of
-// this process has read keeps its last good value, and report hears why.
+// Open reads the secret for the first time; variables and files are trimmed, see
+// Trim. A file is watched until Close; report hears of every later change and
+// trouble, mostly from the watcher's goroutine; it must return quickly, must
+// not open, recheck or close a source, and may be nil. A variable or a file
+// that is missing or empty is an error that names it, and so is any text that
+// is not UTF-8 or holds a control character or, for a Header, more than ASCII;
+// a file that another source of this process has read keeps its last good
+// value, and report hears why.
 func (s Spec) Open(report func(Event)) (*Source, error) {
 	src := &Source{Spec: s}
 	switch s.Kind {
 	case Env:
-		text := trim(os.Getenv(s.Name))
+		text := Trim(os.Getenv(s.Name))
 		if text == "" {
 			return nil, fmt.Errorf("reading secret: environment variable %s is unset or empty", s.Name)
 		}

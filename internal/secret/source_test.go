@@ -112,7 +112,7 @@ func TestSpecNamesItsSourceForTheOperator(t *testing.T) {
 
 func TestAVariableIsReadAtLoad(t *testing.T) {
 	const name = "SECRET_TEST_VARIABLE"
-	t.Setenv(name, "one\n")
+	t.Setenv(name, "\ufeffone\n")
 	src, err := Spec{Kind: Env, Name: name}.Open(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -152,6 +152,9 @@ func TestAFileIsReadAtLoadOrNamedInTheError(t *testing.T) {
 		"p\n":                                   "p",
 		"p\r\n":                                 "p",
 		"p\n\n\r\n":                             "p",
+		"\xef\xbb\xbfp\r\n":                     "p",
+		"p\ufeff\n":                             "p\ufeff",
+		"\xef\xbb\xbf\r\n":                      "is empty",
 		" p  " + "\n":                           " p  ",
 		"p\u00e4ss\u00a0w\u200brd \U0001f511\n": "p\u00e4ss\u00a0w\u200brd \U0001f511",
 		"p{ss}w0rd":                             "p{ss}w0rd",

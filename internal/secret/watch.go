@@ -184,8 +184,8 @@ func (f *file) tell(e Event) {
 	}
 }
 
-// read returns the content of a secret file without its trailing newlines, if
-// it is good. Errors never hold content.
+// read returns the content of a secret file, trimmed, if it is good. Errors
+// never hold content.
 func (u use) read() (Value, os.FileInfo, error) {
 	// Opening a pipe would wait for its writer.
 	info, err := os.Stat(u.path)
@@ -213,7 +213,7 @@ func (u use) read() (Value, os.FileInfo, error) {
 	if len(content) > maxBytes {
 		return Value{}, nil, fmt.Errorf("reading secret: %s is larger than %d KiB, expected a password or a token", u.path, maxBytes>>10)
 	}
-	text := trim(string(content))
+	text := Trim(string(content))
 	if text == "" {
 		return Value{}, nil, fmt.Errorf("reading secret: %s: %w", u.path, errEmpty)
 	}
