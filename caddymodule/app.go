@@ -29,6 +29,7 @@ type App struct {
 	logger   *zap.Logger
 	auditLog *zap.Logger
 	live     map[string]*environment // named and inline
+	exposed  map[string]bool         // secret files that were warned of
 	known    *clients                // nil when there are none
 	emitter  *emitter
 	next     *atomic.Pointer[App] // to the one that runs in its place, if any
@@ -50,6 +51,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 	a.auditLog = a.logger.Named("audit")
 	warnUnaudited(a.auditLog, a.logger)
 	a.live = make(map[string]*environment)
+	a.exposed = make(map[string]bool)
 	a.next = new(atomic.Pointer[App])
 	events, err := ctx.App("events")
 	if err != nil {
@@ -87,7 +89,7 @@ func (a *App) add(name string, config *Environment) (*environment, error) {
 	if err := config.check(); err != nil {
 		return nil, fmt.Errorf("environment %s: %w", name, err)
 	}
-	env, err := newEnvironment(a.ctx, name, config, a.logger)
+	env, err := newEnvironment(a.ctx, name, config, a.logger, a.exposed)
 	if err != nil {
 		return nil, fmt.Errorf("environment %s: %w", name, err)
 	}

@@ -24,6 +24,7 @@ func TestEachMistakeThatLoadingFindsSaysWhatWasExpected(t *testing.T) {
 	)
 	t.Setenv("CTMGATE_TEST_EMPTY", "")
 	t.Setenv("CTMGATE_TEST_USER", "emuser")
+	t.Setenv("CTMGATE_TEST_LINES", canaryToken+"\n"+canaryToken)
 	for _, c := range []struct {
 		name      string
 		caddyfile string
@@ -55,6 +56,18 @@ func TestEachMistakeThatLoadingFindsSaysWhatWasExpected(t *testing.T) {
 			[]string{"api_token: ", "empty: the file is empty"}},
 		{"a folder in place of a file", inlineSite("api_token {file./run/secrets/}"),
 			[]string{"api_token: ", "is a folder, expected a file"}},
+		{"a file of two lines for a token", inlineSite("api_token {file./run/secrets/two_lines}"),
+			[]string{"api_token: ", "two_lines: it holds a line break or another control character; expected one line of text"}},
+		{"a variable of two lines for a token", inlineSite("api_token {env.CTMGATE_TEST_LINES}"),
+			[]string{"api_token: ", "environment variable CTMGATE_TEST_LINES: it holds a line break", "expected one line of text"}},
+		{"two lines as a token", inlineSite("api_token `one\ntwo`"),
+			[]string{"api_token: ", "the config itself: it holds a line break", "expected one line of text"}},
+		{"a token that no header carries", inlineSite("api_token {file./run/secrets/not_ascii}"),
+			[]string{"api_token: ", "not_ascii: it holds other characters than printable ASCII; expected what a header can carry"}},
+		{"a file of two lines for a password", inlineSite("username {env.CTMGATE_TEST_USER}", "password {file./run/secrets/two_lines}"),
+			[]string{"password: ", "two_lines: it holds a line break or another control character; expected one line of text"}},
+		{"a password that is not UTF-8", inlineSite("username {env.CTMGATE_TEST_USER}", "password {file./run/secrets/latin1}"),
+			[]string{"password: ", "latin1: it is not UTF-8; expected one line of text in UTF-8"}},
 		{"a missing tls_ca_file", inlineSite(token, "tls_ca_file /run/secrets/missing.pem"),
 			[]string{"tls_ca_file: ", "missing.pem: no such file"}},
 		{"a tls_ca_file without a certificate", inlineSite(token, "tls_ca_file /run/secrets/no-ca.pem"),

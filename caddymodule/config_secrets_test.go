@@ -221,6 +221,81 @@ func TestAnEmptiedPasswordFileKeepsTheLastGoodPassword(t *testing.T) {
 	}
 }
 
+// What could not be sent would fail every call, and look as if no endpoint
+// could be reached.
+func TestAFileThatTurnsIntoNoSecretFailsNoCall(t *testing.T) {
+	machines := pair(t)
+	password, token := secretFile(t, canaryPassword), secretFile(t, canaryToken)
+	g := startGateway(t, `
+{
+	controlm {
+		environment prod {
+			endpoint `+machines[0].url+` `+machines[1].url+`
+			tls_ca_file `+machines[0].caFile+` `+machines[1].caFile+`
+			account batch {
+				username emuser
+				password {file.`+password+`}
+			}
+			account reports {
+				api_token {file.`+token+`}
+			}
+			default_account batch
+		}
+	}
+}
+
+{ADDR} {
+	handle_path /reports/* {
+		controlm prod {
+			account reports
+		}
+	}
+	handle {
+		controlm prod
+	}
+}`)
+	calls := 0
+	wantCallsOfBoth := func() {
+		t.Helper()
+		for range 5 {
+			wantReply(t, g.get(surviveGet), 200, "")
+			wantReply(t, g.get("/reports"+surviveGet), 200, "")
+			calls += 2
+		}
+	}
+	keeping := func(path string) int {
+		lines := 0
+		for line := range strings.Lines(g.logged()) {
+			if strings.Contains(line, "keeping the last good secret") && strings.Contains(line, path) {
+				lines++
+			}
+		}
+		return lines
+	}
+	wantCallsOfBoth()
+	for _, path := range []string{token, password} {
+		rewriteSecret(t, path, canaryToken+"\n"+canaryPassword)
+		waitUntil(t, "the log says that the last good one is kept", func() bool { return keeping(path) > 0 })
+		wantCallsOfBoth()
+	}
+	rewriteSecret(t, token, canaryToken)
+	rewriteSecret(t, password, canaryPassword)
+	waitUntil(t, "the log says that both are mended", func() bool {
+		return strings.Count(g.logged(), "the file of a secret can be read again") == 2
+	})
+	wantCallsOfBoth()
+	if strings.Contains(g.logged(), "an endpoint does not answer") {
+		t.Error("an endpoint was left aside")
+	}
+	if keeping(token) != 1 || keeping(password) != 1 {
+		t.Errorf("the log said %d times that the token is kept and %d times that the password is; expected once each", keeping(token), keeping(password))
+	}
+	wantCalls(t, machines, calls, 0)
+	if s := machines[0].Stats(); s.Logins != 1 || s.RejectedCalls != 0 {
+		t.Errorf("upstream saw %+v; expected one login, and no token rejected", s)
+	}
+}
+
 func TestARewrittenAPITokenFileIsPickedUp(t *testing.T) {
 	up := startUpstream(t, emulator.Options{APITokens: []emulator.APIToken{{Name: "a", Value: canaryToken, User: "emuser", Roles: []string{"User"}}}})
 	path := secretFile(t, canaryToken+"-ended")

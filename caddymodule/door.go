@@ -143,6 +143,7 @@ func (d *Door) readSecret(config *Account) (err error) {
 	if d.Source, err = secret.Parse(text); err != nil {
 		return fmt.Errorf("%s: %w", word, err)
 	}
+	d.Source.Header = config.APIToken != ""
 	source, err := d.Source.Open(nil)
 	if err != nil {
 		return fmt.Errorf("%s: %w", word, err)

@@ -38,6 +38,7 @@ type environment struct {
 	rewriter  *relay.Rewriter
 	accounts  map[string]*account
 	logger    *zap.Logger
+	exposed   map[string]bool // secret files that this load has warned of
 }
 
 // account is an Account in one running config.
@@ -62,8 +63,8 @@ func standing(token session.Password, endpoints int) []session.Source {
 }
 
 // newEnvironment builds what config, which has been checked, says.
-func newEnvironment(ctx caddy.Context, name string, config *Environment, logger *zap.Logger) (_ *environment, err error) {
-	env := &environment{name: name, config: config, logger: logger, accounts: make(map[string]*account)}
+func newEnvironment(ctx caddy.Context, name string, config *Environment, logger *zap.Logger, exposed map[string]bool) (_ *environment, err error) {
+	env := &environment{name: name, config: config, logger: logger, accounts: make(map[string]*account), exposed: exposed}
 	defer func() {
 		if err != nil {
 			env.close()
@@ -119,7 +120,8 @@ func (env *environment) newAccount(ctx caddy.Context, name string, config *Accou
 		if err != nil {
 			return nil, fmt.Errorf("api_token: %w", err)
 		}
-		env.warnLiteral(name, "api_token", spec)
+		spec.Header = true
+		env.warnSecret(name, "api_token", spec)
 		logger := env.accountLogger(name)
 		if a.token, err = spec.Open(func(e secret.Event) { logSecret(logger, e) }); err != nil {
 			return nil, fmt.Errorf("api_token: %w", err)
@@ -137,7 +139,7 @@ func (env *environment) newAccount(ctx caddy.Context, name string, config *Accou
 	if err != nil {
 		return nil, fmt.Errorf("password: %w", err)
 	}
-	env.warnLiteral(name, "password", password)
+	env.warnSecret(name, "password", password)
 	if a.entry, err = acquireEntry(ctx, env, name, username, password); err != nil {
 		return nil, fmt.Errorf("password: %w", err)
 	}
@@ -162,11 +164,17 @@ func readOnce(text string) (string, error) {
 	return value.Reveal(), nil
 }
 
-func (env *environment) warnLiteral(account, word string, spec secret.Spec) {
+// warnSecret tells of a secret that more can read than should.
+func (env *environment) warnSecret(account, word string, spec secret.Spec) {
 	if spec.Kind == secret.Literal {
 		env.logger.Warn("a secret stands in the config itself, where everyone who can read the config sees it; "+
 			"write {file./path/to/secret} or {env.NAME} in its place",
 			zap.String("environment", env.name), zap.String("account", account), zap.String("word", word))
+	}
+	if spec.Exposed() && !env.exposed[spec.Name] {
+		env.exposed[spec.Name] = true
+		env.logger.Warn("every user of this machine can read this secret file; have the user of this process own it, and chmod 600 it",
+			zap.String("file", spec.Name))
 	}
 }
 

@@ -288,12 +288,15 @@ func TestAnAccountThatCannotBeOpenedDoesNotKeepTheOthersFromBeingChecked(t *test
 	config := checkConfig(t, object{
 		"prod": object{
 			"endpoint": []string{p.url}, "tls_ca_file": []string{p.ca}, "default_account": "batch",
-			"accounts": object{"batch": batch(passwordIn(t, canary)), "absent": batch("/nowhere/password")},
+			"accounts": object{
+				"batch": batch(passwordIn(t, canary)), "absent": batch("/nowhere/password"),
+				"garbled": object{"api_token": "{file." + passwordIn(t, canary+"\u200b") + "}"}, // which no header carries
+			},
 		},
 		"test": object{"endpoint": []string{p.url}, "tls_ca_file": []string{"/nowhere/ca.pem"}, "accounts": object{"batch": batch(passwordIn(t, canary))}},
 	})
 	got := h.check(t, 1, nil, "--config", config)
-	for name, want := range map[string]string{"prod/batch": "ok", "prod/absent": "not_opened", "test/batch": "not_opened"} {
+	for name, want := range map[string]string{"prod/batch": "ok", "prod/absent": "not_opened", "prod/garbled": "not_opened", "test/batch": "not_opened"} {
 		if results := got.results(name); !slices.Equal(results, []string{want}) {
 			t.Errorf("%s: got %q, want %q", name, results, want)
 		}

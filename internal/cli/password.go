@@ -165,7 +165,7 @@ func (r *rotation) readNext() error {
 		if len(text) > most {
 			return usagef("what comes on standard input is larger than 64 KiB; expected a password")
 		}
-		if r.next = secret.New(strings.TrimRight(string(text), "\r\n")); r.next.Empty() {
+		if r.next = secret.New(secret.Trim(string(text))); r.next.Empty() {
 			return usagef("standard input is empty; expected the new password")
 		}
 		return nil

@@ -32,7 +32,10 @@ const maxBytes = 64 << 10
 type Spec struct {
 	Kind Kind
 	// Name is the variable or the path; empty for a literal.
-	Name    string
+	Name string
+	// Header says that the secret is sent as the value of a header, which
+	// carries less than a secret may hold.
+	Header  bool
 	literal Value
 }
 
@@ -128,28 +131,36 @@ type Source struct {
 	close sync.Once
 }
 
-// Open reads the secret for the first time. A file is watched until Close;
-// report hears of every later change and trouble, mostly from the watcher's
-// goroutine; it must return quickly, must not open, recheck or close a source,
-// and may be nil. A variable or a file that is missing or empty is an error
-// that names it; a file that another source of this process has read keeps its
-// last good value, and report hears why.
+// Open reads the secret for the first time; variables and files are trimmed, see
+// Trim. A file is watched until Close; report hears of every later change and
+// trouble, mostly from the watcher's goroutine; it must return quickly, must
+// not open, recheck or close a source, and may be nil. A variable or a file
+// that is missing or empty is an error that names it, and so is any text that
+// is not UTF-8 or holds a control character or, for a Header, more than ASCII;
+// a file that another source of this process has read keeps its last good
+// value, and report hears why.
 func (s Spec) Open(report func(Event)) (*Source, error) {
 	src := &Source{Spec: s}
 	switch s.Kind {
 	case Env:
-		text := os.Getenv(s.Name)
+		text := Trim(os.Getenv(s.Name))
 		if text == "" {
 			return nil, fmt.Errorf("reading secret: environment variable %s is unset or empty", s.Name)
 		}
+		if err := check(text, s.Header); err != nil {
+			return nil, fmt.Errorf("reading secret: %s: %w", s, err)
+		}
 		src.now.Store(&held{value: New(text), version: 1})
 	case File:
-		f, err := watch(s.Name, src, report)
+		f, err := watch(use{s.Name, s.Header}, src, report)
 		if err != nil {
 			return nil, err
 		}
 		src.file = f
 	case Literal:
+		if err := check(s.literal.Reveal(), s.Header); err != nil {
+			return nil, fmt.Errorf("reading secret: %s: %w", s, err)
+		}
 		src.now.Store(&held{value: s.literal, version: 1})
 	}
 	return src, nil

@@ -112,7 +112,7 @@ func TestSpecNamesItsSourceForTheOperator(t *testing.T) {
 
 func TestAVariableIsReadAtLoad(t *testing.T) {
 	const name = "SECRET_TEST_VARIABLE"
-	t.Setenv(name, "one\n")
+	t.Setenv(name, "\ufeffone\n")
 	src, err := Spec{Kind: Env, Name: name}.Open(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -120,10 +120,10 @@ func TestAVariableIsReadAtLoad(t *testing.T) {
 	defer src.Close()
 	t.Setenv(name, "two")
 	src.Recheck()
-	if v, version := src.Current(); strings.TrimSpace(v.Reveal()) != "one" || version != 1 {
+	if v, version := src.Current(); v.Reveal() != "one" || version != 1 {
 		t.Errorf("got %q, version %d", v.Reveal(), version)
 	}
-	for _, value := range []string{"", "unset"} {
+	for _, value := range []string{"", "\n", "unset"} {
 		t.Setenv(name, value)
 		if value == "unset" {
 			os.Unsetenv(name)
@@ -148,20 +148,23 @@ func TestAFileIsReadAtLoadOrNamedInTheError(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "password")
 	for content, want := range map[string]string{
-		"p":                                  "p",
-		"p\n":                                "p",
-		"p\r\n":                              "p",
-		"p\n\n\r\n":                          "p",
-		" p \t" + "\n":                       " p \t",
-		"\np":                                "\np",
-		"a\nb\n":                             "a\nb",
-		"p{ss}w0rd":                          "p{ss}w0rd",
-		strings.Repeat("a", maxBytes):        strings.Repeat("a", maxBytes),
-		"":                                   "is empty",
-		"\n":                                 "is empty",
-		"\r\n\r\n":                           "is empty",
-		strings.Repeat("a", maxBytes+1):      "larger than 64 KiB",
-		canary + strings.Repeat("\n", 1<<17): "larger than 64 KiB",
+		"p":                                     "p",
+		"p\n":                                   "p",
+		"p\r\n":                                 "p",
+		"p\n\n\r\n":                             "p",
+		"\xef\xbb\xbfp\r\n":                     "p",
+		"p\ufeff\n":                             "p\ufeff",
+		"\xef\xbb\xbf\r\n":                      "is empty",
+		" p  " + "\n":                           " p  ",
+		"p\u00e4ss\u00a0w\u200brd \U0001f511\n": "p\u00e4ss\u00a0w\u200brd \U0001f511",
+		"p{ss}w0rd":                             "p{ss}w0rd",
+		strings.Repeat("a", maxBytes):           strings.Repeat("a", maxBytes),
+		"":                                      "is empty",
+		"\n":                                    "is empty",
+		"\r\n\r\n":                              "is empty",
+		"\n" + canary:                           "a line break or another control character; expected one line of text",
+		strings.Repeat("a", maxBytes+1):         "larger than 64 KiB",
+		canary + strings.Repeat("\n", 1<<17):    "larger than 64 KiB",
 	} {
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 			t.Fatal(err)

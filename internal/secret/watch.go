@@ -1,11 +1,9 @@
 package secret
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
-	"strings"
 	"sync"
 	"time"
 )
@@ -24,9 +22,17 @@ type Event struct {
 	Changed bool
 }
 
-// file is one watched path, shared by every source that names it.
+// use is a path and what its content is for: one that is no good in a header
+// may still be a good password.
+type use struct {
+	path   string
+	header bool
+}
+
+// file is one watched path, shared by every source that names it for the same
+// use.
 type file struct {
-	path string
+	use
 
 	mu        sync.Mutex
 	sources   map[*Source]func(Event)
@@ -40,18 +46,18 @@ type file struct {
 // runs while there is something to watch.
 var watcher struct {
 	mu    sync.Mutex
-	files map[string]*file
+	files map[use]*file
 	stop  chan struct{}
 	done  chan struct{}
 }
 
-func watch(path string, src *Source, report func(Event)) (*file, error) {
+func watch(of use, src *Source, report func(Event)) (*file, error) {
 	watcher.mu.Lock()
 	defer watcher.mu.Unlock()
-	f, known := watcher.files[path]
+	f, known := watcher.files[of]
 	if !known {
-		f = &file{path: path, sources: make(map[*Source]func(Event))}
-		value, info, err := read(path)
+		f = &file{use: of, sources: make(map[*Source]func(Event))}
+		value, info, err := of.read()
 		if err != nil {
 			return nil, err
 		}
@@ -67,16 +73,16 @@ func watch(path string, src *Source, report func(Event)) (*file, error) {
 	src.now.Store(f.published)
 	if f.troubled != nil && report != nil {
 		// The others have been told; the new config has to know as well.
-		report(Event{Path: path, Err: f.troubled})
+		report(Event{Path: of.path, Err: f.troubled})
 	}
 	f.mu.Unlock()
 	if known {
 		return f, nil
 	}
 	if watcher.files == nil {
-		watcher.files = make(map[string]*file)
+		watcher.files = make(map[use]*file)
 	}
-	watcher.files[path] = f
+	watcher.files[of] = f
 	if watcher.stop == nil {
 		watcher.stop, watcher.done = make(chan struct{}), make(chan struct{})
 		go run(watcher.stop, watcher.done)
@@ -92,7 +98,7 @@ func (f *file) unwatch(src *Source) {
 	left := len(f.sources)
 	f.mu.Unlock()
 	if left == 0 {
-		delete(watcher.files, f.path)
+		delete(watcher.files, f.use)
 	}
 	var done chan struct{}
 	if len(watcher.files) == 0 && watcher.stop != nil {
@@ -141,7 +147,7 @@ func (f *file) look(sure bool) {
 			return
 		}
 	}
-	value, info, err := read(f.path)
+	value, info, err := f.read()
 	switch {
 	case err != nil:
 		f.pending = nil
@@ -178,21 +184,21 @@ func (f *file) tell(e Event) {
 	}
 }
 
-// read returns the content of a secret file without its trailing newlines.
-// Errors never hold content.
-func read(path string) (Value, os.FileInfo, error) {
+// read returns the content of a secret file, trimmed, if it is good. Errors
+// never hold content.
+func (u use) read() (Value, os.FileInfo, error) {
 	// Opening a pipe would wait for its writer.
-	info, err := os.Stat(path)
+	info, err := os.Stat(u.path)
 	if err == nil && info.IsDir() {
-		return Value{}, nil, fmt.Errorf("reading secret: %s is a folder, expected a file", path)
+		return Value{}, nil, fmt.Errorf("reading secret: %s is a folder, expected a file", u.path)
 	}
 	if err == nil && !info.Mode().IsRegular() {
-		return Value{}, nil, fmt.Errorf("reading secret: %s is no ordinary file", path)
+		return Value{}, nil, fmt.Errorf("reading secret: %s is no ordinary file", u.path)
 	}
 	if err != nil {
 		return Value{}, nil, fmt.Errorf("reading secret: %w", err)
 	}
-	r, err := os.Open(path)
+	r, err := os.Open(u.path)
 	if err != nil {
 		return Value{}, nil, fmt.Errorf("reading secret: %w", err)
 	}
@@ -205,13 +211,14 @@ func read(path string) (Value, os.FileInfo, error) {
 		return Value{}, nil, fmt.Errorf("reading secret: %w", err)
 	}
 	if len(content) > maxBytes {
-		return Value{}, nil, fmt.Errorf("reading secret: %s is larger than %d KiB, expected a password or a token", path, maxBytes>>10)
+		return Value{}, nil, fmt.Errorf("reading secret: %s is larger than %d KiB, expected a password or a token", u.path, maxBytes>>10)
 	}
-	text := strings.TrimRight(string(content), "\r\n")
+	text := Trim(string(content))
 	if text == "" {
-		return Value{}, nil, fmt.Errorf("reading secret: %s: %w", path, errEmpty)
+		return Value{}, nil, fmt.Errorf("reading secret: %s: %w", u.path, errEmpty)
+	}
+	if err := check(text, u.header); err != nil {
+		return Value{}, nil, fmt.Errorf("reading secret: %s: %w", u.path, err)
 	}
 	return New(text), info, nil
 }
-
-var errEmpty = errors.New("the file is empty")
