@@ -17,10 +17,12 @@ import (
 )
 
 const findHelp = `
-Without --address or --listen it asks the gateway whose listen address is
-CTMGATE_LISTEN, else the one whose admin API is CADDY_ADMIN, else the sidecar
-or demo on 127.0.0.1:8080, else unix/` + shippedAdminSocket + `, else the only
-other sidecar or demo of this user.`
+Without --address or --listen it asks the gateway whose admin API is
+CADDY_ADMIN, else the one whose listen address is CTMGATE_LISTEN. What is so
+named, by flag or variable, and does not answer is an error: no other gateway
+is asked in its place. Where nothing is named, it asks the sidecar or demo on
+127.0.0.1:8080, else the gateway at unix/` + shippedAdminSocket + `, else the
+only other sidecar or demo of this user.`
 
 const sessionsHelp = `
 Shows the accounts of the running gateway: with which of them calls work, how
