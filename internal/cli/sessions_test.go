@@ -214,7 +214,7 @@ func TestSessionsActOnOneAccount(t *testing.T) {
 		t.Errorf("got %d %s", code, out)
 	}
 	for _, unknown := range []string{"prod/default", "127.0.0.1/batch"} {
-		if code, out := h.run(t, nil, "sessions", "retry", unknown); code != 1 || !strings.Contains(out, "there is no") || !strings.Contains(out, "expected one of") {
+		if code, out := h.run(t, nil, "sessions", "retry", unknown); code != exitUsage || !strings.Contains(out, "there is no") || !strings.Contains(out, "expected one of") {
 			t.Errorf("%s: got %d %s", unknown, code, out)
 		}
 	}
@@ -347,6 +347,10 @@ func TestSessionsTrustsNoStrangerWithTheTerminal(t *testing.T) {
 	}
 	answer(200, `[{"environment":"a","account":"b","in_use":true,"state":"none"},{"environment":"a","account":"c","in_use":true,"state":"none"}]`)
 	if code, out := h.run(t, nil, "sessions", "logout", "--address", "unix/"+socket); code != exitUsage || !strings.Contains(out, "one of a/b, a/c") {
+		t.Errorf("got %d %q", code, out)
+	}
+	answer(404, `{"error":"the running config has no controlm"}`)
+	if code, out := h.run(t, nil, "sessions", "renew", "a/b", "--address", "unix/"+socket); code != 1 || !strings.Contains(out, "a/b: the running config has no controlm") {
 		t.Errorf("got %d %q", code, out)
 	}
 	mu.Lock()
