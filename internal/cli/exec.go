@@ -272,5 +272,5 @@ func startPrivate(s settings) (private, error) {
 	if err := caddy.Run(s.privateConfig(listener.listen, hex.EncodeToString(hash[:]))); err != nil {
 		return private{}, plainStart(err)
 	}
-	return private{"http://" + listener.authority + s.basePath(), key}, nil
+	return private{"http://" + listener.authority + basePath(s.endpoints[0]), key}, nil
 }

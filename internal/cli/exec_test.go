@@ -224,7 +224,7 @@ func TestExecRunsNothingWhenTheGatewayCannotStart(t *testing.T) {
 	}{
 		"a password file that is not there": {env("CTM_PASSWORD_FILE=/nowhere/password"), 1, "/nowhere/password"},
 		"a CA file without a certificate":   {env("CTM_CA_FILE=" + write(t, filepath.Join(t.TempDir(), "x"), "x")), 1, "BEGIN CERTIFICATE"},
-		"endpoints that do not fit":         {env("CTM_ENDPOINT=https://a/x,https://b/y"), 1, "one base path"},
+		"endpoints that do not fit":         {env("CTM_ENDPOINT=https://a/x,https://b/y"), 2, "one base path"},
 		"two secrets":                       {env("CTM_PASSWORD=" + canary), 2, "CTM_PASSWORD and CTM_PASSWORD_FILE"},
 		"no endpoint":                       {[]string{"CTM_USERNAME=batch"}, 2, "CTM_ENDPOINT"},
 		"no secret":                         {[]string{"CTM_ENDPOINT=" + upstream.url}, 2, "ctmgate exec --endpoint"},
