@@ -77,13 +77,22 @@ func (a admission) admits(r *http.Request) (reason string, ok bool) {
 		}
 	}
 	// A proxy or tunnel on this machine would let the world in.
+	if name := throughProxy(r); name != "" {
+		return "it came through a proxy, as its header " + name + " says", false
+	}
+	return "", true
+}
+
+// throughProxy names a header that says that a proxy or tunnel has passed the
+// request on; "" where there is none.
+func throughProxy(r *http.Request) string {
 	for name := range r.Header {
 		switch {
 		case name == "Forwarded", name == "X-Real-Ip", name == "Via", strings.HasPrefix(name, "X-Forwarded-"):
-			return "it came through a proxy, as its header " + name + " says", false
+			return name
 		}
 	}
-	return "", true
+	return ""
 }
 
 // fromHere tells whether the connection began on this machine.

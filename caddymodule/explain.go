@@ -1,8 +1,10 @@
 package caddymodule
 
 import (
+	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -19,26 +21,33 @@ type Explanation struct {
 	Reason string
 }
 
+// ErrUnknownClient says that the config has no client of a name.
+var ErrUnknownClient = errors.New("there is no client")
+
 // Explain decides as a running gateway would, from the config alone: it reads
 // no secret and asks nothing of the network. The path is relative to the base
-// path, or below that of an environment.
+// path, or below that of an environment. The error is ErrUnknownClient, or says
+// what is wrong with the config.
 func (a *App) Explain(client, method, path string) (Explanation, error) {
 	known, err := a.newClients(func(string, string) {})
 	if err != nil {
 		return Explanation{}, err
 	}
 	if known == nil {
-		return Explanation{}, fmt.Errorf("the config has no client in the global option controlm")
+		return Explanation{}, fmt.Errorf("%w %q: the config has no client in the global option controlm", ErrUnknownClient, client)
 	}
 	who, ok := known.directory.ByName(client)
 	if !ok {
-		return Explanation{}, fmt.Errorf("there is no client %q; expected one of %s", client, names(a.Clients))
+		return Explanation{}, fmt.Errorf("%w %q; expected one of %s", ErrUnknownClient, client, names(a.Clients))
 	}
 	read, err := a.readPath(method, path)
 	if err != nil {
 		return Explanation{Reason: err.Error()}, nil
 	}
 	if read.IsLogin() || read.IsLogout() {
+		if method != http.MethodPost {
+			return Explanation{Reason: fmt.Sprintf("logging in and out takes %s: any other method is answered %d", postOnly.allow, postOnly.status)}, nil
+		}
 		return Explanation{Allowed: true, Reason: "the gateway answers logins and logouts itself, with a token of its own"}, nil
 	}
 	if read.IsSession() && !read.IsPasswordUpdate() {

@@ -17,10 +17,10 @@ import (
 //
 // GET /readyz?accounts is 503 also when an account is not usable: its password
 // was refused, or its logins are paused after failures. GET
-// /readyz?account=ENV/NAME looks at one account. Both are for alerts and for
-// start-up probes, and make no login: with idle_timeout off, the gateway has
-// made one at its start. The accounts are named to callers on this machine
-// only.
+// /readyz?account=ENV/NAME looks at one account; repeated, at several. Both are
+// for alerts and for start-up probes, and make no login: with idle_timeout off,
+// the gateway has made one at its start. The accounts are named to callers on
+// this machine only, and not to those that came through a proxy on it.
 type Health struct{}
 
 // CaddyModule returns the Caddy module information.
@@ -62,22 +62,28 @@ func unready(r *http.Request) string {
 	if err != nil {
 		return "there is no account\n"
 	}
+	wanted := make(map[string]bool) // and not found yet
+	for _, name := range query["account"] {
+		wanted[name] = true
+	}
+	some := len(wanted) > 0
 	trouble, found := "", false
 	for _, info := range app.sessions() {
 		name := info.Environment + "/" + info.Account
-		if !info.InUse || query.Has("account") && query.Get("account") != name {
+		if !info.InUse || some && !wanted[name] {
 			continue
 		}
 		found = true
+		delete(wanted, name)
 		if info.State == "refused" || info.State == "paused" {
 			trouble += name + ": " + info.State + "\n"
 		}
 	}
-	switch {
-	case !found:
-		return "there is no such account\n"
-	case trouble != "" && !fromHere(r):
-		return "an account is not usable\n"
+	if trouble != "" && (!fromHere(r) || throughProxy(r) != "") {
+		trouble = "an account is not usable\n"
+	}
+	if !found || len(wanted) > 0 {
+		trouble += "there is no such account\n"
 	}
 	return trouble
 }

@@ -34,7 +34,7 @@ const (
 
 // addAdminFlags gives cmd the flags with which findAdmin finds a gateway.
 func addAdminFlags(cmd *cobra.Command) {
-	cmd.Flags().String("address", "", "the gateway's admin API: host:port, or unix//path/to/socket")
+	cmd.Flags().String("address", "", "the gateway's admin API: host:port, or unix//path/to/socket ("+envAdmin+")")
 	cmd.Flags().String("listen", "", "the address at which a sidecar or demo listens; its admin API is found by it ("+envListen+")")
 }
 
@@ -44,32 +44,42 @@ type adminClient struct {
 	flags string // what a further command needs to find the same gateway
 }
 
-// findAdmin finds the gateway that the flags name; without any, the one of the
-// environment, or the one that runs on this machine.
+// findAdmin finds the gateway that the flags name, else the one that the
+// variables name. What is named and does not answer is not replaced by another
+// one, which nobody may have meant; only where nothing is named is the gateway
+// looked for that runs on this machine.
 func findAdmin(cmd *cobra.Command) (*adminClient, error) {
 	address, _ := cmd.Flags().GetString("address")
 	listen, _ := cmd.Flags().GetString("listen")
+	// One that is empty is named too: a script's own variable may be unset.
+	byAddress, byListen := cmd.Flags().Changed("address"), cmd.Flags().Changed("listen")
 	switch {
-	case address != "" && listen != "":
+	case byAddress && byListen:
 		return nil, usagef("--address and --listen are both set; expected one of them")
-	case address != "":
+	case byAddress:
 		addr, err := parseListen("--address", address)
 		if err != nil {
 			return nil, err
 		}
-		return find([]place{{addr, ""}}, " --address "+quote(address))
-	case listen != "":
+		return find(place{addr, ""}, " --address "+quote(address))
+	case byListen:
 		one, err := placeByListen("--listen", listen)
 		if err != nil {
 			return nil, err
 		}
-		return find([]place{one}, " --listen "+quote(listen))
+		return find(one, " --listen "+quote(listen))
 	}
-	places, err := likelyPlaces()
-	if err != nil {
+	named, err := namedPlaces()
+	switch {
+	case err != nil:
 		return nil, err
+	case len(named) == 0:
+		return lookAround()
+	case len(named) == 2 && !samePlace(named[0], named[1]) && probe(named[0].addr) == nil && probe(named[1].addr) == nil:
+		return nil, usagef("%s and %s lead to different gateways; choose one:%s", envAdmin, envListen,
+			eachOf([]caddy.NetworkAddress{named[0].addr, named[1].addr}))
 	}
-	return find(places, "")
+	return find(named[0], "")
 }
 
 // place is where an admin API may be.
@@ -78,28 +88,34 @@ type place struct {
 	why  string // it may be there
 }
 
+// placeByListen is the place that belongs to a listen address, which origin
+// gives; "" for the usual one.
 func placeByListen(origin, listen string) (place, error) {
 	addr, err := parseListen(origin, listen)
 	if err != nil {
 		return place{}, err
 	}
-	return place{socketAddress(adminSocket(addr)), "for the gateway that listens on " + addr.String()}, nil
+	why := "for the gateway that listens on " + addr.String()
+	if origin != "" {
+		why += ", by " + origin
+	}
+	return place{socketAddress(adminSocket(addr)), why}, nil
 }
 
 func socketAddress(path string) caddy.NetworkAddress {
 	return caddy.NetworkAddress{Network: "unix", Host: path}
 }
 
-// likelyPlaces are those to look at where no flag names one, the likeliest
-// first.
-func likelyPlaces() (places []place, err error) {
-	if listen := os.Getenv(envListen); listen != "" {
-		one, err := placeByListen(envListen, listen)
-		if err != nil {
-			return nil, err
-		}
-		places = append(places, one)
+func samePlace(a, b place) bool {
+	if a.addr.IsUnixNetwork() && b.addr.IsUnixNetwork() {
+		return socketPath(a.addr) == socketPath(b.addr)
 	}
+	return a.addr.String() == b.addr.String()
+}
+
+// namedPlaces are those that variables name. The first counts, as it does for
+// the sidecar that has these variables.
+func namedPlaces() (places []place, err error) {
 	if admin := os.Getenv(envAdmin); admin != "" && admin != "off" {
 		addr, err := parseListen(envAdmin, admin)
 		if err != nil {
@@ -107,45 +123,63 @@ func likelyPlaces() (places []place, err error) {
 		}
 		places = append(places, place{addr, "by " + envAdmin})
 	}
+	if listen := os.Getenv(envListen); listen != "" {
+		one, err := placeByListen(envListen, listen)
+		if err != nil {
+			return nil, err
+		}
+		places = append(places, one)
+	}
+	return places, nil
+}
+
+// find is the gateway at a place that somebody has named.
+func find(p place, flags string) (*adminClient, error) {
+	if err := probe(p.addr); err != nil {
+		return nil, nobodyAnswers(p.lookedAt(err))
+	}
+	return &adminClient{p.addr, flags}, nil
+}
+
+// lookAround is the first gateway that answers where one usually does, else
+// the only other one of this user.
+func lookAround() (*adminClient, error) {
 	usual, err := placeByListen("", defaultListen)
 	if err != nil {
 		return nil, err
 	}
-	return append(places, usual, place{socketAddress(shippedAdminSocket), "as in the Caddyfiles that come with " + binary()}), nil
-}
-
-// find returns the first of places where something answers. If flags named
-// none, the sockets of this user's other sidecars are looked at as well.
-func find(places []place, flags string) (*adminClient, error) {
-	var looked strings.Builder
+	var looked string
 	seen := make(map[string]bool)
-	for _, p := range places {
-		if seen[p.addr.String()] {
-			continue
-		}
-		seen[p.addr.String()] = true
+	for _, p := range []place{usual, {socketAddress(shippedAdminSocket), "as in the Caddyfiles that come with " + binary()}} {
 		err := probe(p.addr)
 		if err == nil {
-			return &adminClient{p.addr, flags}, nil
+			return &adminClient{p.addr, ""}, nil
 		}
-		fmt.Fprintf(&looked, "\n  %s", p.addr)
-		if p.why != "" {
-			fmt.Fprintf(&looked, " (%s)", p.why)
-		}
-		fmt.Fprintf(&looked, ": %s", dialReason(err))
+		looked += p.lookedAt(err)
+		seen[p.addr.String()] = true
 	}
-	if flags == "" {
-		if others := otherSockets(seen); len(others) == 1 {
-			return &adminClient{others[0], ""}, nil
-		} else if len(others) > 1 {
-			return nil, usagef("several gateways of this user run here; choose one:%s", eachOf(others))
-		}
-		folder, _ := socketFolder()
-		fmt.Fprintf(&looked, "\n  %s: no other gateway of this user", filepath.Join(folder, "ctmgate-*.sock"))
+	if others := otherSockets(seen); len(others) == 1 {
+		return &adminClient{others[0], ""}, nil
+	} else if len(others) > 1 {
+		return nil, usagef("several gateways of this user run here; choose one:%s", eachOf(others))
 	}
-	return nil, fmt.Errorf("no gateway answers at its admin API. Looked at:%s\n"+
+	folder, _ := socketFolder()
+	return nil, nobodyAnswers(looked + "\n  " + filepath.Join(folder, "ctmgate-*.sock") + ": no other gateway of this user")
+}
+
+// lookedAt is the line that says why nobody answers at p.
+func (p place) lookedAt(err error) string {
+	line := "\n  " + p.addr.String()
+	if p.why != "" {
+		line += " (" + p.why + ")"
+	}
+	return line + ": " + dialReason(err)
+}
+
+func nobodyAnswers(looked string) error {
+	return fmt.Errorf("no gateway answers at its admin API. Looked at:%s\n"+
 		"Start the gateway, run this as its user and in its container, or name its admin API with --address, as in "+
-		"--address unix/%s (of a sidecar, --listen does as well)", &looked, shippedAdminSocket)
+		"--address unix/%s (of a sidecar, --listen does as well)", looked, shippedAdminSocket)
 }
 
 func eachOf(addrs []caddy.NetworkAddress) string {

@@ -17,6 +17,9 @@ the client block that goes into the global option controlm of the Caddyfile.
 The block holds the key's hash only: the key itself is nowhere kept, so hand it
 to the client now. It opens this gateway, and nothing at Control-M.
 
+In logs the key goes by the name that stands behind the hash: the day, and the
+first digits of the hash. Any other name will do.
+
 To roll a key, add a second key_sha256 line to the client, and take the old one
 out when nobody shows it any more.`
 
@@ -39,9 +42,11 @@ func buildClientKey(cmd *cobra.Command) {
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		key := access.NewKey()
-		hash := access.HashKey(key)
-		_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s\n\nclient %s {\n\tkey_sha256 %s made-%s\n\tallow read_only\n}\n",
-			key, args[0], hex.EncodeToString(hash[:]), time.Now().UTC().Format(time.DateOnly))
+		sum := access.HashKey(key)
+		hash := hex.EncodeToString(sum[:])
+		// The day alone would name two keys of one day alike in the audit log.
+		_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s\n\nclient %s {\n\tkey_sha256 %s made-%s-%s\n\tallow read_only\n}\n",
+			key, args[0], hash, time.Now().UTC().Format(time.DateOnly), hash[:4])
 		return err
 	}
 }

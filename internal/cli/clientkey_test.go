@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -20,6 +21,10 @@ func TestClientKeyPrintsTheKeyOnceAndABlockThatLoadsAsPasted(t *testing.T) {
 	hash := access.HashKey(key)
 	if !strings.HasPrefix(block, "client nightly {\n") || !strings.Contains(block, hex.EncodeToString(hash[:])) {
 		t.Errorf("the block is %q", block)
+	}
+	name := regexp.MustCompile(` made-\d{4}-\d\d-\d\d-` + hex.EncodeToString(hash[:2]) + "\n")
+	if !name.MatchString(block) {
+		t.Errorf("the key's name is not its day and the first digits of its hash: %q", block)
 	}
 	caddyfile := filepath.Join(t.TempDir(), "Caddyfile")
 	if err := os.WriteFile(caddyfile, []byte("{\ncontrolm {\n"+block+"}\n}\n"), 0o600); err != nil {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -32,7 +33,8 @@ which stands in brackets below, and a password or API token comes from a file
 or a variable, never from a flag. Those variables are taken out of the
 command's environment: CTM_USERNAME, CTM_USER, CTM_PASSWORD, CTM_PASSWORD_FILE,
 CTM_API_TOKEN, CTM_API_TOKEN_FILE, CTM_CA_FILE and CTM_INSECURE_SKIP_VERIFY.
-Where the environment names a proxy, 127.0.0.1 is added to NO_PROXY. This keeps
+Where the environment names a proxy, 127.0.0.1 is added to no_proxy and to
+NO_PROXY; one of them that is missing gets what the other has. This keeps
 secrets out of what a command prints and passes on. It is no wall: the command
 runs as the same user, and can read what files that user can read.
 
@@ -221,21 +223,38 @@ func childEnviron(ours []string, url, key string) []string {
 }
 
 // pastProxies makes sure that calls to the gateway, with their key, do not go
-// to a proxy: many programs ask one even for an address of this machine.
+// to a proxy: many programs ask one even for an address of this machine. Of
+// the two names that the list goes by, some programs look at one, and some at
+// the other if the first is not there; so where one is missing, it says what
+// the other does.
 func pastProxies(environ []string) []string {
-	for _, name := range []string{"no_proxy", "NO_PROXY"} {
-		i := slices.IndexFunc(environ, func(one string) bool { return strings.HasPrefix(one, name+"=") })
-		if i < 0 {
-			environ = append(environ, name+"="+privateHost)
-			continue
+	names := [2]string{"no_proxy", "NO_PROXY"}
+	var at [2]int
+	var values [2]string
+	for i, name := range names {
+		at[i] = slices.IndexFunc(environ, func(one string) bool { return strings.HasPrefix(one, name+"=") })
+		if at[i] >= 0 {
+			values[i] = strings.TrimPrefix(environ[at[i]], name+"=")
 		}
-		_, value, _ := strings.Cut(environ[i], "=")
-		hosts := strings.FieldsFunc(value, func(r rune) bool { return r == ',' || r == ' ' })
-		if !slices.Contains(hosts, privateHost) && !slices.Contains(hosts, "*") {
-			environ[i] = name + "=" + strings.Join(append(hosts, privateHost), ",")
+	}
+	for i, name := range names {
+		one := name + "=" + withoutProxy(cmp.Or(values[i], values[1-i]))
+		if at[i] < 0 {
+			environ = append(environ, one)
+		} else {
+			environ[at[i]] = one
 		}
 	}
 	return environ
+}
+
+// withoutProxy is a list of hosts, as in NO_PROXY, with privateHost in it.
+func withoutProxy(list string) string {
+	hosts := strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' })
+	if slices.Contains(hosts, privateHost) || slices.Contains(hosts, "*") {
+		return list
+	}
+	return strings.Join(append(hosts, privateHost), ",")
 }
 
 // private is a gateway for one command.
@@ -253,5 +272,5 @@ func startPrivate(s settings) (private, error) {
 	if err := caddy.Run(s.privateConfig(listener.listen, hex.EncodeToString(hash[:]))); err != nil {
 		return private{}, plainStart(err)
 	}
-	return private{"http://" + listener.authority + s.basePath(), key}, nil
+	return private{"http://" + listener.authority + basePath(s.endpoints[0]), key}, nil
 }

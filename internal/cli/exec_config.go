@@ -57,9 +57,9 @@ func openPrivate() (privateListener, error) {
 	return privateListener{"fd/" + strconv.FormatUint(uint64(privatePort.Fd()), 10), authority}, nil
 }
 
-// basePath is that of the endpoints, which share one.
-func (s settings) basePath() string {
-	u, err := url.Parse(s.endpoints[0])
+// basePath is that of the endpoint; of several, which share one, of any.
+func basePath(endpoint string) string {
+	u, err := url.Parse(endpoint)
 	if err != nil { // was looked at when it was read
 		return ""
 	}

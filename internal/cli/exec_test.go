@@ -127,7 +127,7 @@ func TestTheCommandFindsNoSecretInItsEnvironment(t *testing.T) {
 			if !slices.Contains(g.lines, "KEPT=as it=was") {
 				t.Errorf("got %q", g.lines)
 			}
-			if name == "files" && (!slices.Contains(g.lines, "no_proxy=127.0.0.1") || !slices.Contains(g.lines, "NO_PROXY=localhost,.example.com,127.0.0.1")) {
+			if name == "files" && (!slices.Contains(g.lines, "no_proxy=localhost,.example.com,127.0.0.1") || !slices.Contains(g.lines, "NO_PROXY=localhost,.example.com,127.0.0.1")) {
 				t.Errorf("its calls go to a proxy: %q", g.lines)
 			}
 			g.works()
@@ -144,8 +144,26 @@ func TestChildEnvironKeepsAllButWhatConcernsTheGateway(t *testing.T) {
 		"secrets":                {[]string{"CTM_PASSWORD=x", "A=b", "ctm_api_token=x", "CTM_USER=x"}, append([]string{"A=b"}, set...)},
 		"names that begin alike": {[]string{"CTM_PASSWORDS=x", "CTM_SERVER=x"}, append([]string{"CTM_PASSWORDS=x", "CTM_SERVER=x"}, set...)},
 		"a proxy for everything": {[]string{"ALL_PROXY=p", "no_proxy=*", "NO_PROXY=127.0.0.1"}, append([]string{"ALL_PROXY=p", "no_proxy=*", "NO_PROXY=127.0.0.1"}, set...)},
-		"an empty proxy":         {[]string{"http_proxy="}, append([]string{"http_proxy="}, set...)},
-		"no value":               {[]string{"A", ""}, append([]string{"A", ""}, set...)},
+		"what is near, by the name in capitals": {
+			[]string{"http_proxy=p", "NO_PROXY=localhost, .corp"},
+			append([]string{"http_proxy=p", "NO_PROXY=localhost,.corp,127.0.0.1", "no_proxy=localhost,.corp,127.0.0.1"}, set...),
+		},
+		"what is near, by the other name": {
+			[]string{"http_proxy=p", "no_proxy=127.0.0.1 localhost"},
+			append([]string{"http_proxy=p", "no_proxy=127.0.0.1 localhost", "NO_PROXY=127.0.0.1 localhost"}, set...),
+		},
+		"what is near, by one name that is empty": {
+			[]string{"no_proxy=", "NO_PROXY=localhost", "all_proxy=p"},
+			append([]string{"no_proxy=localhost,127.0.0.1", "NO_PROXY=localhost,127.0.0.1", "all_proxy=p"}, set...),
+		},
+		"what is near, by two names that differ": {
+			[]string{"HTTP_PROXY=p", "no_proxy=a", "NO_PROXY=b"},
+			append([]string{"HTTP_PROXY=p", "no_proxy=a,127.0.0.1", "NO_PROXY=b,127.0.0.1"}, set...),
+		},
+		"everything is near, by one name": {[]string{"http_proxy=p", "NO_PROXY=*"}, append([]string{"http_proxy=p", "NO_PROXY=*", "no_proxy=*"}, set...)},
+		"nothing is near":                 {[]string{"http_proxy=p"}, append([]string{"http_proxy=p", "no_proxy=127.0.0.1", "NO_PROXY=127.0.0.1"}, set...)},
+		"an empty proxy":                  {[]string{"http_proxy="}, append([]string{"http_proxy="}, set...)},
+		"no value":                        {[]string{"A", ""}, append([]string{"A", ""}, set...)},
 	} {
 		if got := childEnviron(test.ours, url, key); !reflect.DeepEqual(got, test.want) {
 			t.Errorf("%s: got %q, want %q", name, got, test.want)
@@ -206,7 +224,7 @@ func TestExecRunsNothingWhenTheGatewayCannotStart(t *testing.T) {
 	}{
 		"a password file that is not there": {env("CTM_PASSWORD_FILE=/nowhere/password"), 1, "/nowhere/password"},
 		"a CA file without a certificate":   {env("CTM_CA_FILE=" + write(t, filepath.Join(t.TempDir(), "x"), "x")), 1, "BEGIN CERTIFICATE"},
-		"endpoints that do not fit":         {env("CTM_ENDPOINT=https://a/x,https://b/y"), 1, "one base path"},
+		"endpoints that do not fit":         {env("CTM_ENDPOINT=https://a/x,https://b/y"), 2, "one base path"},
 		"two secrets":                       {env("CTM_PASSWORD=" + canary), 2, "CTM_PASSWORD and CTM_PASSWORD_FILE"},
 		"no endpoint":                       {[]string{"CTM_USERNAME=batch"}, 2, "CTM_ENDPOINT"},
 		"no secret":                         {[]string{"CTM_ENDPOINT=" + upstream.url}, 2, "ctmgate exec --endpoint"},

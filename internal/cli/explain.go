@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/spf13/cobra"
+
+	"github.com/ctmgate/ctmgate/caddymodule"
 )
 
 const explainHelp = `
@@ -12,6 +14,9 @@ Tells whether a client of a config may make a call, and which of its lines says
 so: "yes" and exit code 0, or "no" and exit code 1. It decides as the running
 gateway would, from the config alone: it reads no secret, and asks nothing of
 the network. Whether the client has an account there is not looked at.
+
+Without either word, exit code 1 says that the config cannot be used, and 2
+that it has no such client, or that the command was called wrongly.
 
 The path is relative to the base path of the API; one with the base path in
 front will do as well.`
@@ -40,6 +45,9 @@ func buildExplain(cmd *cobra.Command) {
 		}
 		client, _ := cmd.Flags().GetString("client")
 		why, err := app.Explain(client, args[0], args[1])
+		if errors.Is(err, caddymodule.ErrUnknownClient) {
+			return usageError{err}
+		}
 		if err != nil {
 			return err
 		}

@@ -76,6 +76,7 @@ func TestExplainSaysWhichLineDecides(t *testing.T) {
 	config := write(t, filepath.Join(t.TempDir(), "Caddyfile"), explained)
 	const none, protected, session, login = "no `allow` of the client matches", "it handles credentials or rights: it takes `allow_credential_changes` beside an `allow`",
 		"it would be a login or logout of the gateway's own session: open to nobody", "the gateway answers logins and logouts itself, with a token of its own"
+	const postAlone = "logging in and out takes POST: any other method is answered 405"
 	line := func(text string) string { return "by the line `" + text + "`" }
 	for _, c := range []struct {
 		client, method, path string
@@ -107,6 +108,15 @@ func TestExplainSaysWhichLineDecides(t *testing.T) {
 		{"nightly", "GET", "/config/authorization/roles", true, line("allow read_only")},
 		{"nightly", "POST", "/session/login", true, login},
 		{"nightly", "POST", "/automation-api/session/logout", true, login},
+		{"nightly", "POST", "/session/login/", true, login},
+		{"nightly", "GET", "/session/login", false, postAlone},
+		{"nightly", "HEAD", "/session/login", false, postAlone},
+		{"nightly", "post", "/session/login", false, postAlone},
+		{"nightly", "OPTIONS", "/automation-api/session/login", false, postAlone},
+		{"admin", "GET", "/session/logout", false, postAlone},
+		{"open", "DELETE", "/other/api/session/logout/", false, postAlone},
+		{"nightly", "TRACE", "/session/login", false, "the method is not allowed"},
+		{"nightly", "GET", "/Session/Login", false, session},
 		{"nightly", "POST", "/Session/logout", false, session},
 		{"nightly", "POST", "/session/user/password/update", false, protected},
 		{"nightly", "GET", "/run/../config", false, "dot segment"},
@@ -241,12 +251,12 @@ func TestExplainSaysWhatItMisses(t *testing.T) {
 		{"nothing", nil, 2, "expected a client, a method and a path"},
 		{"too much", []string{"--client", "nightly", "--config", config, "GET", "/a", "/b"}, 2, "expected a client, a method and a path"},
 		{"an unknown flag", []string{"--clients", "nightly", "GET", "/a"}, 2, "unknown flag"},
-		{"an unknown client", append([]string{"--client", "nobody", "--config", config}, call...), 1, `there is no client "nobody"; expected one of admin, narrow, nightly, open`},
-		{"a client in other case", append([]string{"--client", "Nightly", "--config", config}, call...), 1, `there is no client "Nightly"`},
+		{"an unknown client", append([]string{"--client", "nobody", "--config", config}, call...), 2, `there is no client "nobody"; expected one of admin, narrow, nightly, open`},
+		{"a client in other case", append([]string{"--client", "Nightly", "--config", config}, call...), 2, `there is no client "Nightly"`},
 		{"no config", append([]string{"--client", "nightly"}, call...), 1, "reading the config (name it with --config)"},
 		{"a config that is not there", append([]string{"--client", "nightly", "--config", "/nowhere/Caddyfile"}, call...), 1, "/nowhere/Caddyfile"},
 		{"a config without the app", append([]string{"--client", "nightly", "--config", plain}, call...), 1, "the config has no global option controlm"},
-		{"a config without clients", append([]string{"--client", "nightly", "--config", nobody}, call...), 1, "the config has no client in the global option controlm"},
+		{"a config without clients", append([]string{"--client", "nightly", "--config", nobody}, call...), 2, "the config has no client in the global option controlm"},
 		{"a config with a mistake", append([]string{"--client", "nightly", "--config", mistaken}, call...), 1, `unknown word "alow"`},
 		{"a config in JSON with a mistake", append([]string{"--client", "nightly", "--config", unproven}, call...), 1, "expected an allow"},
 		{"an adapter that is none", append([]string{"--client", "nightly", "--config", config, "--adapter", "yml"}, call...), 2, `there is no adapter "yml"`},
@@ -274,7 +284,7 @@ func TestExplainPassesOnWhatTheAdapterWarnsOf(t *testing.T) {
 func TestExplainHelps(t *testing.T) {
 	h := newHome(t)
 	code, out := h.run(t, nil, "explain", "--help")
-	for _, want := range []string{"exit code 0", "exit code 1", "reads no secret", "ctmgate explain --client nightly GET /run/jobs/status", "--adapter"} {
+	for _, want := range []string{"exit code 0", "exit code 1", "no such client", "reads no secret", "ctmgate explain --client nightly GET /run/jobs/status", "--adapter"} {
 		if code != 0 || !strings.Contains(out, want) {
 			t.Errorf("exit %d; the help does not say %q:\n%s", code, want, out)
 		}

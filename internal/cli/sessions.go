@@ -17,10 +17,12 @@ import (
 )
 
 const findHelp = `
-Without --address or --listen it asks the gateway whose listen address is
-CTMGATE_LISTEN, else the one whose admin API is CADDY_ADMIN, else the sidecar
-or demo on 127.0.0.1:8080, else unix/` + shippedAdminSocket + `, else the only
-other sidecar or demo of this user.`
+Without --address or --listen it asks the gateway whose admin API is
+CADDY_ADMIN, else the one whose listen address is CTMGATE_LISTEN. What is so
+named, by flag or variable, and does not answer is an error: no other gateway
+is asked in its place. Where nothing is named, it asks the sidecar or demo on
+127.0.0.1:8080, else the gateway at unix/` + shippedAdminSocket + `, else the
+only other sidecar or demo of this user.`
 
 const sessionsHelp = `
 Shows the accounts of the running gateway: with which of them calls work, how
@@ -58,7 +60,8 @@ where there is only one.
 `
 
 const exitHelp = `
-Exits with 0 when it is done, and with 1 and the reason when it could not be.
+Exits with 0 when it is done, with 1 and the reason when it could not be, and
+with 2 where the gateway has no such account.
 --json prints what the admin API gave: the account's part of the list that
 ` + "`ctmgate sessions --json`" + ` prints.`
 
@@ -167,6 +170,9 @@ func (a action) run(cmd *cobra.Command, account string) error {
 	path := "/" + url.PathEscape(environment) + "/" + url.PathEscape(name)
 	content, list, err := admin.sessions(cmd.Context(), a.method, path+a.path)
 	if err != nil {
+		if admin.knowsNot(cmd.Context(), err) {
+			return usageError{fmt.Errorf("%s: %w", account, err)}
+		}
 		err = fmt.Errorf("%s: %w", account, unprefixed(err, a.name))
 		// What to do is told by how the account stands now.
 		if _, now, asked := admin.sessions(cmd.Context(), http.MethodGet, path); asked == nil {
@@ -182,6 +188,17 @@ func (a action) run(cmd *cobra.Command, account string) error {
 	i := slices.IndexFunc(list, func(s caddymodule.SessionInfo) bool { return s.InUse })
 	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s\n", account, a.done(list[max(i, 0)]))
 	return err
+}
+
+// knowsNot tells whether err says that the gateway has no such environment or
+// account. That it runs without any has the same status.
+func (a *adminClient) knowsNot(ctx context.Context, err error) bool {
+	told, ok := errors.AsType[*adminError](err)
+	if !ok || told.status != http.StatusNotFound {
+		return false
+	}
+	_, _, err = a.sessions(ctx, http.MethodGet, "")
+	return err == nil
 }
 
 // unprefixed leaves out the verb that the admin API puts before a reason, as

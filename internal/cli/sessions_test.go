@@ -37,13 +37,15 @@ func TestSessionsFindsTheGateway(t *testing.T) {
 	get(t, "http://"+listen+"/automation-api/config/servers", "")
 	socket := filepath.Join(h.runtime, "ctmgate-"+strings.ReplaceAll(listen, ":", "-")+".sock")
 	for name, test := range map[string]struct{ env, args []string }{
-		"by itself":                       {nil, nil},
-		"by its listen address":           {nil, []string{"--listen", listen}},
-		"by the variable of that":         {[]string{"CTMGATE_LISTEN=" + listen}, nil},
-		"by its socket":                   {nil, []string{"--address", "unix/" + socket}},
-		"by its socket, as in a config":   {nil, []string{"--address", "unix/" + socket + "|0600"}},
-		"by CADDY_ADMIN":                  {[]string{"CADDY_ADMIN=unix/" + socket}, nil},
-		"although variables lead nowhere": {[]string{"CTMGATE_LISTEN=127.0.0.1:1", "CADDY_ADMIN=off"}, nil},
+		"by itself":                      {nil, nil},
+		"by its listen address":          {nil, []string{"--listen", listen}},
+		"by the variable of that":        {[]string{"CTMGATE_LISTEN=" + listen}, nil},
+		"by its socket":                  {nil, []string{"--address", "unix/" + socket}},
+		"by its socket, as in a config":  {nil, []string{"--address", "unix/" + socket + "|0600"}},
+		"by CADDY_ADMIN":                 {[]string{"CADDY_ADMIN=unix/" + socket}, nil},
+		"by CADDY_ADMIN, which counts":   {[]string{"CTMGATE_LISTEN=127.0.0.1:1", "CADDY_ADMIN=unix/" + socket}, nil},
+		"by two variables for one place": {[]string{"CTMGATE_LISTEN=" + listen, "CADDY_ADMIN=unix/" + socket + "|0600"}, nil},
+		"though CADDY_ADMIN is off":      {[]string{"CADDY_ADMIN=off"}, nil},
 	} {
 		code, out := h.run(t, test.env, append([]string{"sessions"}, test.args...)...)
 		if code != 0 || !strings.Contains(out, "fresh  127.0.0.1/default") || !strings.Contains(out, "unix/"+socket) {
@@ -65,15 +67,53 @@ func TestSessionsFindsTheGateway(t *testing.T) {
 		}
 	}
 
+	// Which of two is meant, only the caller knows.
+	code, out := h.run(t, []string{"CADDY_ADMIN=" + admin, "CTMGATE_LISTEN=" + listen}, "sessions")
+	if code != exitUsage || !strings.Contains(out, "--address unix/"+socket) || !strings.Contains(out, "--address "+admin) {
+		t.Errorf("two variables for two places: got %d %s", code, out)
+	}
+
 	// A third one: now nobody knows which is meant, unless it is said.
 	third := freeAddress(t)
 	h.start(t, upstream.passwordFile(t), "sidecar", "--listen", third).waitFor(up)
-	code, out := h.run(t, nil, "sessions")
+	code, out = h.run(t, nil, "sessions")
 	if code != exitUsage || !strings.Contains(out, "--address unix/"+socket) || !strings.Contains(out, strings.ReplaceAll(third, ":", "-")) {
 		t.Errorf("got %d %s", code, out)
 	}
 	if list := h.theSessions(t, []string{"CTMGATE_LISTEN=" + third}); len(list) != 1 || list[0].State != "none" {
 		t.Errorf("got %+v", list)
+	}
+}
+
+// Somebody who names a gateway means no other one, least of all to log it out.
+func TestSessionsActsOnNoOtherGatewayThanTheNamedOne(t *testing.T) {
+	h, upstream := newHome(t), newPlant(t)
+	listen := freeAddress(t)
+	h.start(t, upstream.passwordFile(t), "sidecar", "--listen", listen).waitFor(up)
+	get(t, "http://"+listen+"/automation-api/config/servers", "")
+	for name, test := range map[string]struct {
+		env, args []string
+		code      int
+		want      string
+	}{
+		"a listen address":             {nil, []string{"--listen", "127.0.0.1:1"}, 1, "ctmgate-127.0.0.1-1.sock (for the gateway that listens on 127.0.0.1:1, by --listen): there is no such socket"},
+		"an admin address":             {nil, []string{"--address", "127.0.0.1:1"}, 1, "127.0.0.1:1: nobody listens there"},
+		"the variable of a listener":   {[]string{"CTMGATE_LISTEN=127.0.0.1:1"}, nil, 1, "ctmgate-127.0.0.1-1.sock (for the gateway that listens on 127.0.0.1:1, by CTMGATE_LISTEN): there is no such socket"},
+		"the variable, and admin off":  {[]string{"CTMGATE_LISTEN=127.0.0.1:1", "CADDY_ADMIN=off"}, nil, 1, "by CTMGATE_LISTEN): there is no such socket"},
+		"the variable of an admin API": {[]string{"CADDY_ADMIN=127.0.0.1:1"}, nil, 1, "127.0.0.1:1 (by CADDY_ADMIN): nobody listens there"},
+		"the variable that counts":     {[]string{"CADDY_ADMIN=127.0.0.1:1", "CTMGATE_LISTEN=" + listen}, nil, 1, "127.0.0.1:1 (by CADDY_ADMIN): nobody listens there"},
+		"an empty listen address":      {nil, []string{"--listen", ""}, exitUsage, "--listen"},
+		"an empty admin address":       {nil, []string{"--address", ""}, exitUsage, "--address"},
+	} {
+		for _, args := range [][]string{{"sessions"}, {"sessions", "renew"}, {"sessions", "logout", "127.0.0.1/default"}, {"sessions", "retry"}} {
+			code, out := h.run(t, test.env, append(args, test.args...)...)
+			if code != test.code || !strings.Contains(out, test.want) || strings.Contains(out, "8080") && code == 1 {
+				t.Errorf("%s: %q: got %d %s", name, args, code, out)
+			}
+		}
+	}
+	if got := upstream.Stats(); got.Logins != 1 || got.Logouts != 0 {
+		t.Errorf("it acted on another one: %+v", got)
 	}
 }
 
@@ -100,11 +140,11 @@ func TestSessionsSaysWhereItLookedWhenNothingAnswers(t *testing.T) {
 		env  []string
 		want []string
 	}{
-		"no flag": {nil, []string{"CADDY_ADMIN=127.0.0.1:1"}, []string{
-			"127.0.0.1:1 (by CADDY_ADMIN): nobody listens there", "ctmgate-127.0.0.1-8080.sock", "unix//run/ctmgate/admin.sock", "--address", "--listen",
+		"nothing named": {nil, []string{"CADDY_ADMIN=off"}, []string{
+			"ctmgate-127.0.0.1-8080.sock", "unix//run/ctmgate/admin.sock", "ctmgate-*.sock: no other gateway of this user", "--address", "--listen",
 		}},
 		"a listen address":         {[]string{"--listen", "127.0.0.1:9090"}, nil, []string{"unix/" + stale, "127.0.0.1:9090", "nobody listens there"}},
-		"a listen address by name": {nil, []string{"CTMGATE_LISTEN=:7070"}, []string{"ctmgate-any-7070.sock (for the gateway that listens on :7070): there is no such socket"}},
+		"a listen address by name": {nil, []string{"CTMGATE_LISTEN=:7070"}, []string{"ctmgate-any-7070.sock (for the gateway that listens on :7070, by CTMGATE_LISTEN): there is no such socket"}},
 		"an address":               {[]string{"--address", "unix//nowhere/at/all"}, nil, []string{"unix//nowhere/at/all: there is no such socket"}},
 	} {
 		code, out := h.run(t, test.env, append([]string{"sessions"}, test.args...)...)
@@ -117,7 +157,7 @@ func TestSessionsSaysWhereItLookedWhenNothingAnswers(t *testing.T) {
 			}
 		}
 		// What was named is not replaced by something else.
-		if len(test.args) > 0 && strings.Contains(out, "8080") {
+		if name != "nothing named" && strings.Contains(out, "8080") {
 			t.Errorf("%s: it looked elsewhere: %s", name, out)
 		}
 	}
@@ -174,7 +214,7 @@ func TestSessionsActOnOneAccount(t *testing.T) {
 		t.Errorf("got %d %s", code, out)
 	}
 	for _, unknown := range []string{"prod/default", "127.0.0.1/batch"} {
-		if code, out := h.run(t, nil, "sessions", "retry", unknown); code != 1 || !strings.Contains(out, "there is no") || !strings.Contains(out, "expected one of") {
+		if code, out := h.run(t, nil, "sessions", "retry", unknown); code != exitUsage || !strings.Contains(out, "there is no") || !strings.Contains(out, "expected one of") {
 			t.Errorf("%s: got %d %s", unknown, code, out)
 		}
 	}
@@ -307,6 +347,10 @@ func TestSessionsTrustsNoStrangerWithTheTerminal(t *testing.T) {
 	}
 	answer(200, `[{"environment":"a","account":"b","in_use":true,"state":"none"},{"environment":"a","account":"c","in_use":true,"state":"none"}]`)
 	if code, out := h.run(t, nil, "sessions", "logout", "--address", "unix/"+socket); code != exitUsage || !strings.Contains(out, "one of a/b, a/c") {
+		t.Errorf("got %d %q", code, out)
+	}
+	answer(404, `{"error":"the running config has no controlm"}`)
+	if code, out := h.run(t, nil, "sessions", "renew", "a/b", "--address", "unix/"+socket); code != 1 || !strings.Contains(out, "a/b: the running config has no controlm") {
 		t.Errorf("got %d %q", code, out)
 	}
 	mu.Lock()

@@ -180,6 +180,7 @@ func TestEachVariableStandsInForItsFlag(t *testing.T) {
 		want any
 	}{
 		"CTM_ENDPOINT takes several":          {map[string]string{"CTM_ENDPOINT": "https://a/x, https://b/x\nhttps://c/x"}, func(s settings) any { return s.endpoints }, []string{"https://a/x", "https://b/x", "https://c/x"}},
+		"CTM_ENDPOINT with a slash more":      {map[string]string{"CTM_ENDPOINT": "https://a/x,https://b/x/"}, func(s settings) any { return s.endpoints }, []string{"https://a/x", "https://b/x/"}},
 		"CTM_PASSWORD_FILE":                   {map[string]string{"CTM_PASSWORD": "", "CTM_PASSWORD_FILE": "/run/p"}, func(s settings) any { return s.password }, "{file./run/p}"},
 		"CTM_API_TOKEN":                       {map[string]string{"CTM_USERNAME": "", "CTM_PASSWORD": "", "CTM_API_TOKEN": canary}, func(s settings) any { return s.apiToken }, "{env.CTM_API_TOKEN}"},
 		"CTM_API_TOKEN_FILE":                  {map[string]string{"CTM_USERNAME": "", "CTM_PASSWORD": "", "CTM_API_TOKEN_FILE": "/run/t"}, func(s settings) any { return s.apiToken }, "{file./run/t}"},
@@ -239,7 +240,17 @@ func TestUsageErrorsSayWhatToSet(t *testing.T) {
 	}{
 		"no endpoint":                    {with("CTM_ENDPOINT", ""), nil, []string{"CTM_ENDPOINT", "--endpoint", "https://em.example.com:8443/automation-api"}},
 		"an endpoint that is no URL":     {with("CTM_ENDPOINT", "em.example.com"), nil, []string{"https://"}},
-		"an endpoint with a password":    {with("CTM_ENDPOINT", "https://u:"+canary+"@em.example.com/x"), nil, []string{"without user or password"}},
+		"an endpoint with a password":    {with("CTM_ENDPOINT", "https://u:"+canary+"@em.example.com/x"), nil, []string{"without user, password"}},
+		"an endpoint with a query":       {with("CTM_ENDPOINT", "https://em.example.com/x?token="+canary), nil, []string{"query or fragment"}},
+		"an endpoint with an empty one":  {with("CTM_ENDPOINT", "https://em.example.com/x?"), nil, []string{"query or fragment"}},
+		"an endpoint with a fragment":    {with(), []string{"--endpoint", "https://em.example.com/x#" + canary}, []string{"query or fragment"}},
+		"an endpoint without a host":     {with("CTM_ENDPOINT", "https://:8443/x"), nil, []string{"no plain URL"}},
+		"an endpoint with a dot segment": {with("CTM_ENDPOINT", "https://em.example.com/x/../y"), nil, []string{"no plain URL"}},
+		"an endpoint with a parameter":   {with("CTM_ENDPOINT", "https://em.example.com/x;y"), nil, []string{"no plain URL"}},
+		"an endpoint with a placeholder": {with("CTM_ENDPOINT", "https://{env.X}/x"), nil, []string{"no plain URL"}},
+		"endpoints with two base paths":  {with("CTM_ENDPOINT", "https://a/x/,https://b/y"), nil, []string{"https://b/y", "one base path", `"/x"`}},
+		"endpoints, one without a path":  {with(), []string{"--endpoint", "https://a/x", "--endpoint", "https://b"}, []string{"https://b:", "one base path"}},
+		"an endpoint that stands twice":  {with("CTM_ENDPOINT", "https://a/x,https://b/x,https://a/x"), nil, []string{"https://a/x: it is stated twice"}},
 		"an endpoint by plain http":      {with("CTM_ENDPOINT", "http://em.example.com/x"), nil, []string{"in the clear", "https"}},
 		"no secret":                      {with("CTM_PASSWORD", ""), nil, []string{"CTM_USERNAME", "CTM_PASSWORD_FILE", "CTM_API_TOKEN_FILE", "ctmgate sidecar --endpoint"}},
 		"password and its file":          {with("CTM_PASSWORD_FILE", "/run/p"), nil, []string{"CTM_PASSWORD and CTM_PASSWORD_FILE"}},
