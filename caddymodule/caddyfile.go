@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"fmt"
 	"maps"
 	"strings"
 
@@ -60,7 +61,8 @@ func parseHandler(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, err
 	default:
 		h.Environment = args[0]
 	}
-	if err := parseBlock(d, "controlm", known, repeatable...); err != nil {
+	at, err := parsePlaced(d, "controlm", known, repeatable...)
+	if err != nil {
 		return nil, err
 	}
 	if _, err := newAnnotations(h.Annotate, h.AnnotateOverride); err != nil {
@@ -69,13 +71,13 @@ func parseHandler(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, err
 	if inline {
 		name, config, err := h.Inline.environment()
 		if err != nil {
-			return nil, d.WrapErr(err)
+			return nil, at.wrap(err)
 		}
 		if err := checkName("environment", name); err != nil {
-			return nil, d.WrapErr(err)
+			return nil, at.wrap(&wordError{"name", err})
 		}
 		if err := config.check(); err != nil {
-			return nil, d.Errf("environment %s: %w", name, err)
+			return nil, at.wrap(fmt.Errorf("environment %s: %w", name, err))
 		}
 	}
 	return h, nil

@@ -21,6 +21,36 @@ import (
 // check says what is wrong with an environment, by itself: no file is read
 // and no name resolved.
 func (e *Environment) check() error {
+	if err := e.checkEndpoints(); err != nil {
+		return &wordError{"endpoint", err}
+	}
+	for _, text := range e.PublicURL {
+		if _, err := checkURL("public_url", text); err != nil {
+			return &wordError{"public_url", err}
+		}
+	}
+	if strings.ContainsAny(e.TLSServerName, "{}") {
+		return &wordError{"tls_server_name", errors.New("tls_server_name: placeholders are not read here; expected a host name")}
+	}
+	if err := e.checkTimes(); err != nil {
+		return err
+	}
+	if _, err := e.transportConfig(); err != nil {
+		return err
+	}
+	return e.checkAccounts()
+}
+
+// wordError is what is wrong with one word of an environment: its place in a
+// Caddyfile is that of the word.
+type wordError struct {
+	word string
+	error
+}
+
+func (e *wordError) Unwrap() error { return e.error }
+
+func (e *Environment) checkEndpoints() error {
 	if len(e.Endpoint) == 0 {
 		return errors.New("endpoint is missing; expected a URL such as https://em.example.com:8443/automation-api")
 	}
@@ -43,21 +73,7 @@ func (e *Environment) check() error {
 				text, base)
 		}
 	}
-	for _, text := range e.PublicURL {
-		if _, err := checkURL("public_url", text); err != nil {
-			return err
-		}
-	}
-	if strings.ContainsAny(e.TLSServerName, "{}") {
-		return errors.New("tls_server_name: placeholders are not read here; expected a host name")
-	}
-	if err := e.checkTimes(); err != nil {
-		return err
-	}
-	if _, err := e.transportConfig(); err != nil {
-		return err
-	}
-	return e.checkAccounts()
+	return nil
 }
 
 func (e *Environment) checkTimes() error {
@@ -69,7 +85,8 @@ func (e *Environment) checkTimes() error {
 		}
 	}
 	if e.renewBefore() >= e.lifetime() {
-		return fmt.Errorf("renew_before is %s; expected less than session_lifetime, which is %s", e.renewBefore(), e.lifetime())
+		return &wordError{"renew_before", fmt.Errorf("renew_before is %s; expected less than session_lifetime, which is %s",
+			e.renewBefore(), e.lifetime())}
 	}
 	return nil
 }
@@ -87,7 +104,8 @@ func (e *Environment) checkAccounts() error {
 		}
 	}
 	if e.DefaultAccount != "" && e.Accounts[e.DefaultAccount] == nil {
-		return fmt.Errorf("default_account %s: there is no such account; expected one of %s", e.DefaultAccount, names(e.Accounts))
+		return &wordError{"default_account", fmt.Errorf("default_account %s: there is no such account; expected one of %s",
+			e.DefaultAccount, names(e.Accounts))}
 	}
 	return nil
 }

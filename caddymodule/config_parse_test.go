@@ -28,10 +28,10 @@ password {file./run/secrets/ctm_password}
 }`
 
 // TestEachMistakeInAnEnvironmentIsNamedWithItsLine has the mistake begin at
-// line 4.
+// line 4, in an environment that begins at line 3.
 func TestEachMistakeInAnEnvironmentIsNamedWithItsLine(t *testing.T) {
 	for _, m := range []mistake{
-		{"no endpoint", goodAccount, 8, []string{"environment prod", "endpoint is missing", "https://em.example.com"}},
+		{"no endpoint", goodAccount, 3, []string{"environment prod", "endpoint is missing", "https://em.example.com"}},
 		{"an endpoint without argument", "endpoint", 4, []string{"endpoint: no argument", "expected one or more"}},
 		{"an endpoint with a block", goodEndpoint + " {\nx\n}", 5, []string{"endpoint: takes no block"}},
 		{"two endpoint lines", goodEndpoint + "\n" + goodEndpoint, 5, []string{"endpoint is stated twice", "expected it once"}},
@@ -46,17 +46,17 @@ func TestEachMistakeInAnEnvironmentIsNamedWithItsLine(t *testing.T) {
 		{"an endpoint with a fragment", "endpoint https://em.example.com/#a", 4, []string{"it has a fragment"}},
 		{"an endpoint with an escaped path", "endpoint https://em.example.com/a%2Fb", 4, []string{"its path is not plain"}},
 		{"an endpoint with dot segments", "endpoint https://em.example.com/a/../b", 4, []string{"its path has dot segments"}},
-		{"endpoints with two base paths", "endpoint https://em1.example.com/automation-api https://em2.example.com/other\n" + goodAccount, 9,
+		{"endpoints with two base paths", "endpoint https://em1.example.com/automation-api https://em2.example.com/other\n" + goodAccount, 4,
 			[]string{"share one base path", `expected "/automation-api"`}},
-		{"plain http", "endpoint http://em.example.com/automation-api\n" + goodAccount, 9,
+		{"plain http", "endpoint http://em.example.com/automation-api\n" + goodAccount, 4,
 			[]string{"plain http would send passwords in the clear", "expected https, or allow_plain_http"}},
-		{"plain http to a name that begins like loopback", "endpoint http://127.0.0.1.example.com/\n" + goodAccount, 9, []string{"plain http"}},
-		{"plain http of the second endpoint", "endpoint https://em1.example.com http://em2.example.com\n" + goodAccount, 9, []string{"endpoint http://em2.example.com: plain http"}},
-		{"no account", goodEndpoint, 5, []string{"there is no account", "expected one with username and password, or with api_token"}},
+		{"plain http to a name that begins like loopback", "endpoint http://127.0.0.1.example.com/\n" + goodAccount, 4, []string{"plain http"}},
+		{"plain http of the second endpoint", "endpoint https://em1.example.com http://em2.example.com\n" + goodAccount, 4, []string{"endpoint http://em2.example.com: plain http"}},
+		{"no account", goodEndpoint, 3, []string{"there is no account", "expected one with username and password, or with api_token"}},
 		{"tls_ca_file without argument", "tls_ca_file", 4, []string{"tls_ca_file: no argument", "expected one or more"}},
 		{"tls_server_name without argument", "tls_server_name", 4, []string{"tls_server_name: 0 arguments; expected one, as in `tls_server_name em.example.com`"}},
 		{"two tls_server_names", "tls_server_name a\ntls_server_name b", 5, []string{"tls_server_name is stated twice"}},
-		{"braces in tls_server_name", goodEndpoint + "\ntls_server_name {env.NAME}\n" + goodAccount, 10, []string{"tls_server_name: placeholders are not read here", "expected a host name"}},
+		{"braces in tls_server_name", goodEndpoint + "\ntls_server_name {env.NAME}\n" + goodAccount, 5, []string{"tls_server_name: placeholders are not read here", "expected a host name"}},
 		{"a client certificate without key", "tls_client_certificate cert.pem", 4, []string{"1 arguments; expected two", "cert.pem key.pem"}},
 		{"tls_insecure_skip_verify with an argument", "tls_insecure_skip_verify on", 4, []string{`tls_insecure_skip_verify: takes no argument, found "on"`}},
 		{"allow_plain_http with a block", "allow_plain_http {\nx\n}", 5, []string{"allow_plain_http: takes no block"}},
@@ -66,8 +66,8 @@ func TestEachMistakeInAnEnvironmentIsNamedWithItsLine(t *testing.T) {
 		{"a garbled idle_timeout", "idle_timeout never", 4, []string{`idle_timeout: "never" is not a duration above zero`, "or off"}},
 		{"an idle_timeout of zero", "idle_timeout 0", 4, []string{"idle_timeout", "or off"}},
 		{"two durations", "login_timeout 1s 2s", 4, []string{"login_timeout: 2 arguments; expected one"}},
-		{"renew_before as long as the lifetime", goodEndpoint + "\nrenew_before 30m\n" + goodAccount, 10, []string{"renew_before is 30m0s; expected less than session_lifetime, which is 30m0s"}},
-		{"a lifetime not above renew_before", goodEndpoint + "\nsession_lifetime 4m\nrenew_before 5m\n" + goodAccount, 11, []string{"renew_before is 5m0s; expected less than session_lifetime, which is 4m0s"}},
+		{"renew_before as long as the lifetime", goodEndpoint + "\nrenew_before 30m\n" + goodAccount, 5, []string{"renew_before is 30m0s; expected less than session_lifetime, which is 30m0s"}},
+		{"a lifetime not above renew_before", goodEndpoint + "\nsession_lifetime 4m\nrenew_before 5m\n" + goodAccount, 6, []string{"renew_before is 5m0s; expected less than session_lifetime, which is 4m0s"}},
 		{"a public_url that is no URL", "public_url controlm.example.com", 4, []string{"public_url:", "no absolute http or https URL"}},
 		{"transport of another kind", "transport fastcgi {\n}", 4, []string{"expected `transport http {…}`"}},
 		{"transport without kind", "transport", 4, []string{"expected `transport http {…}`"}},
@@ -88,8 +88,8 @@ func TestEachMistakeInAnEnvironmentIsNamedWithItsLine(t *testing.T) {
 		{"an empty password", "account batch {\npassword \"\"\n}", 5, []string{"password: it is empty; expected text, as in"}},
 		{"a password with a block", "account batch {\npassword " + canaryKey + " {\nx\n}\n}", 6, []string{"password: takes no block"}},
 		{"a word of another place", "seal_key x", 4, []string{`unknown word "seal_key"; expected one of account`}},
-		{"a default_account that is none", goodEndpoint + "\n" + goodAccount + "\ndefault_account reports", 10, []string{"default_account reports: there is no such account; expected one of batch"}},
-		{"an account whose name has a slash", goodEndpoint + "\n" + strings.Replace(goodAccount, "batch", "a/b", 1), 9, []string{`account name "a/b": expected letters, digits`}},
+		{"a default_account that is none", goodEndpoint + "\n" + goodAccount + "\ndefault_account reports", 9, []string{"default_account reports: there is no such account; expected one of batch"}},
+		{"an account whose name has a slash", goodEndpoint + "\n" + strings.Replace(goodAccount, "batch", "a/b", 1), 5, []string{`account name "a/b": expected letters, digits`}},
 	} {
 		t.Run(m.name, func(t *testing.T) {
 			m.check(t, "{\ncontrolm {\nenvironment prod {\n"+m.lines+"\n}\n}\n}\n:8080 {\ncontrolm prod\n}\n")
@@ -126,12 +126,12 @@ func TestEachMistakeInASiteIsNamedWithItsLine(t *testing.T) {
 		{"an endpoint and a name", "controlm https://em.example.com prod", 2, []string{`endpoint: "prod" is no absolute http or https URL`}},
 		{"an inline endpoint with a user", "controlm https://emuser:" + canaryKey + "@em.example.com", 2, []string{"it holds a user name or password"}},
 		{"an inline environment without account", "controlm https://em.example.com", 2, []string{"environment em.example.com: account default: it has no secret; expected username and password, or api_token"}},
-		{"an inline environment with both kinds of secret", inline + user + "password a\napi_token b\n}", 6, []string{"it has both kinds of secret"}},
-		{"an inline environment with two base paths", "controlm https://em1.example.com/a https://em2.example.com/b {\napi_token a\n}", 4, []string{"share one base path"}},
+		{"an inline environment with both kinds of secret", inline + user + "password a\napi_token b\n}", 2, []string{"it has both kinds of secret"}},
+		{"an inline environment with two base paths", "controlm https://em1.example.com/a https://em2.example.com/b {\napi_token a\n}", 2, []string{"share one base path"}},
 		{"a choice of account inline", inline + "account batch\n}", 3, []string{`unknown word "account"`, "expected one of admit,"}},
 		{"a default_account inline", inline + "default_account batch\n}", 3, []string{`unknown word "default_account"`}},
 		{"an endpoint word inline", inline + goodEndpoint + "\n}", 3, []string{`unknown word "endpoint"`}},
-		{"an inline name with a slash", inline + "name a/b\napi_token {env.X}\n}", 5, []string{`environment name "a/b": expected letters, digits`}},
+		{"an inline name with a slash", inline + "name a/b\napi_token {env.X}\n}", 3, []string{`environment name "a/b": expected letters, digits`}},
 		{"a secret beside a named environment", "controlm prod {\npassword " + canaryKey + "\n}", 3, []string{`unknown word "password"; expected one of account, admit, allow_credential_changes, annotate, annotate_override, replay_buffer`}},
 		{"two accounts", "controlm prod {\naccount a\naccount b\n}", 4, []string{"account is stated twice; expected it once"}},
 		{"an account without name", "controlm prod {\naccount\n}", 3, []string{"account: 0 arguments; expected one, as in `account batch`"}},
