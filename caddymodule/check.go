@@ -7,7 +7,9 @@ import (
 	"maps"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -177,9 +179,9 @@ func checkURL(word, text string) (*url.URL, error) {
 	case u.User != nil:
 		return fail("it holds a user name or password")
 	case u.Scheme != "http" && u.Scheme != "https":
-		return fail(fmt.Sprintf("%q is no absolute http or https URL", text))
+		return fail(mention(text) + " is no absolute http or https URL")
 	case u.Hostname() == "" || strings.ContainsAny(text, "{} \\"):
-		return fail(fmt.Sprintf("%q names no host", text))
+		return fail(mention(text) + " names no host")
 	case u.RawQuery != "" || u.ForceQuery:
 		return fail("it has a query")
 	case strings.Contains(text, "#"):
@@ -190,6 +192,19 @@ func checkURL(word, text string) (*url.URL, error) {
 		return fail("its path has dot segments")
 	}
 	return u, nil
+}
+
+// withoutUser is what can hold no user name and password: a colon in it stands
+// after a scheme or before a port.
+var withoutUser = regexp.MustCompile(`^([a-z]+://)?[\w.-]*(:\d*)?(/[\w./-]*)?$`)
+
+// mention is text as an error says it, or "it" where that could show a password
+// to whoever reads the error.
+func mention(text string) string {
+	if !withoutUser.MatchString(text) {
+		return "it"
+	}
+	return strconv.Quote(text)
 }
 
 // basePath is the path of an endpoint without its last slash; "" for none.

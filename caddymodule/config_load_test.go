@@ -109,6 +109,8 @@ func TestEachMistakeInJSONSaysWhatWasExpected(t *testing.T) {
 		{"an environment without endpoint", environment(account), use, []string{"environment prod: endpoint is missing; expected a URL such as"}},
 		{"an endpoint that is no URL", environment(`"endpoint": ["em.example.com"], ` + account), use, []string{"is no absolute http or https URL"}},
 		{"an endpoint with a password", environment(`"endpoint": ["https://a:` + canaryKey + `@em.example.com"], ` + account), use, []string{"it holds a user name or password"}},
+		{"an endpoint with a password and no scheme", environment(`"endpoint": ["a:` + canaryKey + `@em.example.com"], ` + account), use, []string{"endpoint: it is no absolute http or https URL"}},
+		{"a public_url with a password and no scheme", environment(endpoint + `, "public_url": ["a:` + canaryKey + `@em.example.com"], ` + account), use, []string{"public_url: it is no absolute http or https URL"}},
 		{"an endpoint with plain http", environment(`"endpoint": ["http://em.example.com"], ` + account), use, []string{"expected https, or allow_plain_http"}},
 		{"a public_url that is no URL", environment(endpoint + `, "public_url": ["/"], ` + account), use, []string{"public_url:"}},
 		{"an environment with a bad name", `{"environments": {"a/b": {` + endpoint + `, ` + account + `}}}`, inline, []string{`environment name "a/b": expected letters`}},
