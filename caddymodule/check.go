@@ -60,14 +60,17 @@ func (e *Environment) checkEndpoints() error {
 		return fmt.Errorf("endpoint: there are %d; expected at most %d", len(e.Endpoint), endpoint.Most)
 	}
 	var base string
+	stated := make(map[string]string, len(e.Endpoint))
 	for i, text := range e.Endpoint {
 		u, err := checkEndpoint(text, e.AllowPlainHTTP)
 		if err != nil {
 			return err
 		}
-		if slices.Contains(e.Endpoint[:i], text) {
-			return fmt.Errorf("endpoint %s: it is stated twice", text)
+		same := sameEndpoint(u)
+		if before, twice := stated[same]; twice {
+			return fmt.Errorf("endpoint %s: it is stated twice, before as %s; expected each endpoint once", text, before)
 		}
+		stated[same] = text
 		if i == 0 {
 			base = basePath(u)
 		} else if basePath(u) != base {
@@ -182,6 +185,8 @@ func checkURL(word, text string) (*url.URL, error) {
 		return fail(mention(text) + " is no absolute http or https URL")
 	case u.Hostname() == "" || strings.ContainsAny(text, "{} \\"):
 		return fail(mention(text) + " names no host")
+	case strings.HasSuffix(u.Host, ":") || !isPort(u.Port()):
+		return fail("its port is no number from 1 to 65535")
 	case u.RawQuery != "" || u.ForceQuery:
 		return fail("it has a query")
 	case strings.Contains(text, "#"):
@@ -205,6 +210,12 @@ func mention(text string) string {
 		return "it"
 	}
 	return strconv.Quote(text)
+}
+
+// isPort tells whether text is a port as one writes it, or none.
+func isPort(text string) bool {
+	n, err := strconv.Atoi(text)
+	return text == "" || err == nil && 0 < n && n <= 65535 && text == strconv.Itoa(n)
 }
 
 // basePath is the path of an endpoint without its last slash; "" for none.
