@@ -301,6 +301,10 @@ func parseTransport(d *caddyfile.Dispenser, e *Environment) error {
 	if !d.NextArg() || d.Val() != "http" {
 		return d.Err("transport: expected `transport http {…}`")
 	}
+	// Caddy's parser takes what follows for the end of the block.
+	if n := d.CountRemainingArgs(); n > 0 {
+		return d.Errf("transport: %d arguments; expected one, as in `transport http {…}`", n+1)
+	}
 	unmarshaler, err := caddyfile.UnmarshalModule(d, "http.reverse_proxy.transport.http")
 	if err != nil {
 		return err

@@ -283,5 +283,9 @@ func (e *Environment) transportConfig() (*reverseproxy.HTTPTransport, error) {
 	if err := caddy.StrictUnmarshalJSON(rest, t); err != nil {
 		return nil, fmt.Errorf("transport http: %w", err)
 	}
+	if t.ProxyProtocol != "" {
+		return nil, errors.New("transport http: proxy_protocol cannot be used here, since calls of several callers share a connection, " +
+			"and logins have no caller: leave it out")
+	}
 	return t, nil
 }

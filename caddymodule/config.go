@@ -62,7 +62,8 @@ type Environment struct {
 
 	// How connections are made, in the words of Caddy's reverse_proxy
 	// transport "http", for logins and calls alike. What it says of TLS is an
-	// error: the words above say it. Other defaults than Caddy's: HTTP/1.1
+	// error: the words above say it. So is proxy_protocol, since calls of
+	// several callers share a connection. Other defaults than Caddy's: HTTP/1.1
 	// only, no compression, no forward proxy from the environment,
 	// response_header_timeout 2m, 256 idle connections for 30s.
 	Transport json.RawMessage `json:"transport,omitempty" caddy:"namespace=http.reverse_proxy.transport inline_key=protocol"`

@@ -130,6 +130,7 @@ func TestEachMistakeInJSONSaysWhatWasExpected(t *testing.T) {
 		{"a placeholder in tls_server_name", environment(endpoint + `, "tls_server_name": "{env.X}", ` + account), use, []string{"tls_server_name: placeholders are not read here"}},
 		{"half a client certificate", environment(endpoint + `, "tls_client_certificate": {"certificate": "a.pem"}, ` + account), use, []string{"tls_client_certificate: expected the paths of a certificate and of its key"}},
 		{"TLS inside transport", environment(endpoint + `, "transport": {"protocol": "http", "tls": {}}, ` + account), use, []string{"TLS is not said here; expected tls_ca_file"}},
+		{"proxy_protocol inside transport", environment(endpoint + `, "transport": {"protocol": "http", "proxy_protocol": "v2"}, ` + account), use, []string{"proxy_protocol cannot be used here", "leave it out"}},
 		{"another transport", environment(endpoint + `, "transport": {"protocol": "fastcgi"}, ` + account), use, []string{"expected transport http"}},
 		{"an unknown field of transport", environment(endpoint + `, "transport": {"protocol": "http", "dial": 1}, ` + account), use, []string{`unknown field "dial"`}},
 		{"no environment in the handler", good, `"account": "batch"`, []string{"no environment; expected the name of one, or its endpoint"}},
