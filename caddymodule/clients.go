@@ -55,7 +55,7 @@ type Client struct {
 type ClientKey struct {
 	// The SHA-256 of the key's text, in hexadecimal.
 	Hash string `json:"hash"`
-	// Tells the keys of a client apart in logs.
+	// Tells the keys of a client apart in logs. It may be anything but "expires".
 	Name string `json:"name,omitempty"`
 	// The last day, as 2027-06-30 in UTC, on which the key is honoured.
 	// Default: it does not end.
@@ -179,6 +179,10 @@ func (c *Client) check(name string) error {
 }
 
 func (k ClientKey) key() (key access.Key, err error) {
+	// Whoever forgot the day would have a key that never ends.
+	if strings.EqualFold(k.Name, "expires") {
+		return key, fmt.Errorf("a key cannot be named %s; expected its last day after that, as in expires 2027-06-30", k.Name)
+	}
 	key.Name = k.Name
 	if key.Hash, err = access.ParseKeyHash(k.Hash); err != nil {
 		return key, err
