@@ -54,11 +54,10 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err := a.registerMetrics(ctx); err != nil {
 		return err
 	}
-	if a.known, err = a.newClients(func(client, line string) {
-		a.logger.Warn("a rule has no effect", zap.String("client", client), zap.String("rule", line))
-	}); err != nil {
+	if a.known, err = a.newClients(); err != nil {
 		return err
 	}
+	a.warnClients()
 	for name, config := range a.Environments {
 		if config == nil {
 			config = new(Environment)

@@ -60,7 +60,7 @@ func parseApp(d *caddyfile.Dispenser, before any) (any, error) {
 		return nil, err
 	}
 	// What refers to environments can only be checked now that all are known.
-	if _, err := app.newClients(func(string, string) {}); err != nil {
+	if _, err := app.newClients(); err != nil {
 		return nil, d.WrapErr(err)
 	}
 	return httpcaddyfile.App{Name: "controlm", Value: caddyconfig.JSON(app, nil)}, nil

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"go.uber.org/zap"
+
 	"github.com/ctmgate/ctmgate/internal/access"
 )
 
@@ -69,9 +71,8 @@ type clients struct {
 	annotations map[string]annotations // by client
 }
 
-// newClients reads what the config says of clients. warn hears of lines that
-// can have no effect.
-func (a *App) newClients(warn func(client, line string)) (*clients, error) {
+// newClients reads what the config says of clients.
+func (a *App) newClients() (*clients, error) {
 	public, err := publicRules(a.Public)
 	if err != nil {
 		return nil, fmt.Errorf("public: %w", err)
@@ -89,9 +90,6 @@ func (a *App) newClients(warn func(client, line string)) (*clients, error) {
 		if err != nil {
 			return nil, fmt.Errorf("client %s: %w", name, err)
 		}
-		for _, line := range client.Warnings() {
-			warn(name, line)
-		}
 		list = append(list, client)
 		if config := a.Clients[name]; config != nil && len(config.Annotate) > 0 {
 			if annotated[name], err = newAnnotations(config.Annotate, config.AnnotateOverride); err != nil {
@@ -104,6 +102,26 @@ func (a *App) newClients(warn func(client, line string)) (*clients, error) {
 		return nil, err
 	}
 	return &clients{directory: directory, public: public, annotations: annotated}, nil
+}
+
+// warnClients tells the operator what cannot be meant as it stands.
+func (a *App) warnClients() {
+	if a.known == nil {
+		return
+	}
+	for _, name := range slices.Sorted(maps.Keys(a.Clients)) {
+		client, _ := a.known.directory.ByName(name)
+		for _, line := range client.Warnings() {
+			a.logger.Warn("a rule has no effect", zap.String("client", name), zap.String("rule", line))
+		}
+	}
+	idle, wide := a.known.public.PublicWarnings()
+	for _, line := range idle {
+		a.logger.Warn("a rule has no effect", zap.String("rule", line))
+	}
+	for _, line := range wide {
+		a.logger.Warn("a public line opens much to callers without proof", zap.String("rule", line))
+	}
 }
 
 func (a *App) newClient(name string, config *Client) (*access.Client, error) {

@@ -222,23 +222,64 @@ func TestRulesThatCanNeverMatchWarnAtLoad(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			var warnings []string
-			for line := range strings.Lines(logged) {
-				if strings.Contains(line, "a rule has no effect") {
-					warnings = append(warnings, line)
-				}
-			}
 			if c.want == "" {
-				if len(warnings) > 0 {
-					t.Errorf("warned: %s", warnings)
-				}
-				return
-			}
-			if len(warnings) != 1 || !strings.Contains(warnings[0], c.want) || !strings.Contains(warnings[0], `"client":"nightly"`) ||
-				!strings.Contains(warnings[0], `"level":"warn"`) {
-				t.Errorf("warned %q; expected one warning that says %q", warnings, c.want)
+				wantWarning(t, logged, "")
+			} else {
+				wantWarning(t, logged, "a rule has no effect", c.want, `"client":"nightly"`)
 			}
 		})
+	}
+}
+
+// The same for what is open to everybody: there it also warns of what opens
+// more than files to read.
+func TestPublicLinesThatCannotBeMeantWarnAtLoad(t *testing.T) {
+	t.Setenv("CTM_USERNAME", "emuser")
+	for _, c := range []struct{ name, lines, message, want string }{
+		{"nothing wrong", "public GET /ctm-cli.tgz /build_time.txt", "", ""},
+		{"a protected operation", "public GET /authentication/tokens", "a rule has no effect", "/authentication/tokens: protected, so open to nobody without proof"},
+		{"the login", "public GET /session/login", "a rule has no effect", "/session/login: the gateway answers it itself"},
+		{"a path that the API has not", "public GET /ctm-cli.tar", "a rule has no effect", "/ctm-cli.tar: the API has no such path"},
+		{"everything", "public * /*", "a public line opens much to callers without proof", "public * /*: /*: everything below, with every method"},
+		{"another method", "public POST /run/order", "a public line opens much to callers without proof", "/run/order: POST"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			config, err := adapt("{\ncontrolm {\n" + goodEnvironment + "client nightly {\nuser nightly\nallow read_only\n}\n" + c.lines + "\n}\n}\n:8080 {\ncontrolm prod\n}\n")
+			if err != nil {
+				t.Fatal(err)
+			}
+			logged, err := validate(t, withSecretFiles(t, config))
+			if err != nil {
+				t.Fatal(err)
+			}
+			wantWarning(t, logged, c.message, c.want)
+		})
+	}
+}
+
+// wantWarning looks for the one warning about rules and keys in a log; there is
+// none where message is empty.
+func wantWarning(t *testing.T, logged, message string, want ...string) {
+	t.Helper()
+	var warnings []string
+	for line := range strings.Lines(logged) {
+		if strings.Contains(line, "a rule has no effect") || strings.Contains(line, "a public line opens") || strings.Contains(line, "a key has ended") {
+			warnings = append(warnings, line)
+		}
+	}
+	if message == "" {
+		if len(warnings) > 0 {
+			t.Errorf("warned: %s", warnings)
+		}
+		return
+	}
+	if len(warnings) != 1 {
+		t.Fatalf("warned %q; expected one warning", warnings)
+	}
+	for _, part := range append(want, `"msg":"`+message, `"level":"warn"`) {
+		if !strings.Contains(warnings[0], part) {
+			t.Errorf("warned %s; expected a warning that says %s", warnings[0], part)
+		}
 	}
 }
 

@@ -23,7 +23,7 @@ type Explanation struct {
 // no secret and asks nothing of the network. The path is relative to the base
 // path, or below that of an environment.
 func (a *App) Explain(client, method, path string) (Explanation, error) {
-	known, err := a.newClients(func(string, string) {})
+	known, err := a.newClients()
 	if err != nil {
 		return Explanation{}, err
 	}
