@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -109,10 +110,17 @@ func (a *App) warnClients() {
 	if a.known == nil {
 		return
 	}
+	now := time.Now()
 	for _, name := range slices.Sorted(maps.Keys(a.Clients)) {
 		client, _ := a.known.directory.ByName(name)
 		for _, line := range client.Warnings() {
 			a.logger.Warn("a rule has no effect", zap.String("client", name), zap.String("rule", line))
+		}
+		for i := range client.Keys {
+			if key := &client.Keys[i]; key.Ended(now) {
+				a.logger.Warn("a key has ended and is not honoured any more; take it out, or give the client a new one",
+					zap.String("client", name), zap.String("key", key.Name), zap.String("expires", a.Clients[name].KeySHA256[i].Expires))
+			}
 		}
 	}
 	idle, wide := a.known.public.PublicWarnings()

@@ -257,6 +257,34 @@ func TestPublicLinesThatCannotBeMeantWarnAtLoad(t *testing.T) {
 	}
 }
 
+// A key that nobody can use any more may be one that was to be renewed.
+func TestAKeyThatHasEndedWarnsOnceAtLoad(t *testing.T) {
+	t.Setenv("CTM_USERNAME", "emuser")
+	for _, c := range []struct{ name, line, want string }{
+		{"long ago", "old-key expires 2020-06-30", `"key":"old-key","expires":"2020-06-30"`},
+		{"without a name", "expires 2020-06-30", `"key":"","expires":"2020-06-30"`},
+		{"not yet", "new-key expires 9999-12-31", ""},
+		{"never", "new-key", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			config, err := adapt("{\ncontrolm {\n" + goodEnvironment + "client nightly {\nkey_sha256 " + keyHash(canaryToken) + " current\nkey_sha256 " +
+				keyHash(canaryKey) + " " + c.line + "\nallow read_only\n}\n}\n}\n:8080 {\ncontrolm prod\n}\n:8081 {\ncontrolm prod\n}\n")
+			if err != nil {
+				t.Fatal(err)
+			}
+			logged, err := validate(t, withSecretFiles(t, config))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.want == "" {
+				wantWarning(t, logged, "")
+			} else {
+				wantWarning(t, logged, "a key has ended", `"client":"nightly"`, c.want)
+			}
+		})
+	}
+}
+
 // wantWarning looks for the one warning about rules and keys in a log; there is
 // none where message is empty.
 func wantWarning(t *testing.T, logged, message string, want ...string) {
