@@ -138,6 +138,7 @@ func TestEachMistakeInJSONSaysWhatWasExpected(t *testing.T) {
 		{"an inline environment with accounts", `{}`, `"inline": {` + endpoint + `, ` + account + `}`, []string{"an inline environment has one account"}},
 		{"an inline environment of nothing", `{}`, `"inline": {}`, []string{"expected letters, digits"}},
 		{"an unknown way of admission", good, use + `, "admit": ["everyone"]`, []string{"admit everyone: expected `clients`, `loopback`"}},
+		{"two ways of admission", good, use + `, "admit": ["loopback", "clients"]`, []string{`"clients" is no host name here`}},
 		{"a host name that is none", good, use + `, "admit": ["loopback", "*.example.com"]`, []string{`"*.example.com" is no host name`}},
 		{"a negative replay_buffer", good, use + `, "replay_buffer": -1`, []string{"replay_buffer: expected a size from 0 to 64MiB"}},
 		{"a huge replay_buffer", good, use + `, "replay_buffer": 67108865`, []string{"replay_buffer: expected a size from 0 to 64MiB"}},
