@@ -42,6 +42,7 @@ func parseHandler(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, err
 	}
 	known := h.words()
 	repeatable := []string{"annotate"}
+	block := "controlm"
 	inline := strings.Contains(args[0], "://")
 	switch {
 	case inline:
@@ -58,10 +59,16 @@ func parseHandler(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, err
 		repeatable = append(repeatable, environmentRepeats...)
 	case len(args) > 1:
 		return nil, d.Errf("controlm: %d arguments; expected the name of one environment, or endpoints that begin with https://", len(args))
+	case checkName("environment", args[0]) != nil:
+		return nil, d.Errf("controlm: %s is no name of an environment, and an endpoint begins with https://; expected "+
+			"`controlm prod` or `controlm https://em.example.com:8443/automation-api {`", mention(args[0]))
 	default:
 		h.Environment = args[0]
+		if looksLikeHost(args[0]) { // then the words of its block are those of an inline environment
+			block += " " + args[0] + " (an endpoint would begin with https://)"
+		}
 	}
-	at, err := parsePlaced(d, "controlm", known, repeatable...)
+	at, err := parsePlaced(d, block, known, repeatable...)
 	if err != nil {
 		return nil, err
 	}

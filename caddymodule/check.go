@@ -52,9 +52,11 @@ type wordError struct {
 
 func (e *wordError) Unwrap() error { return e.error }
 
+var errNoEndpoint = errors.New("endpoint is missing; expected a URL such as https://em.example.com:8443/automation-api")
+
 func (e *Environment) checkEndpoints() error {
 	if len(e.Endpoint) == 0 {
-		return errors.New("endpoint is missing; expected a URL such as https://em.example.com:8443/automation-api")
+		return errNoEndpoint
 	}
 	if len(e.Endpoint) > endpoint.Most {
 		return fmt.Errorf("endpoint: there are %d; expected at most %d", len(e.Endpoint), endpoint.Most)
@@ -119,17 +121,18 @@ func (a *Account) check() error {
 	if a == nil {
 		a = &Account{}
 	}
+	const either = "expected username and password, or api_token alone"
 	switch {
 	case a.APIToken != "" && (a.Password != "" || a.Username != ""):
-		return errors.New("it has both kinds of secret; expected username and password, or api_token alone")
+		return errors.New("it has both kinds of secret; " + either)
 	case a.APIToken != "":
 		return checkSecret("api_token", a.APIToken)
 	case a.Username == "" && a.Password == "":
 		return errors.New("it has no secret; expected username and password, or api_token")
 	case a.Username == "":
-		return errors.New("username is missing beside password")
+		return errors.New("username is missing beside password; " + either)
 	case a.Password == "":
-		return errors.New("password is missing beside username")
+		return errors.New("password is missing beside username; " + either)
 	}
 	if err := checkSecret("username", a.Username); err != nil {
 		return err
@@ -153,6 +156,10 @@ func checkName(what, name string) error {
 	}
 	return nil
 }
+
+// looksLikeHost tells whether the name of an environment may have been meant as
+// an endpoint.
+func looksLikeHost(name string) bool { return strings.ContainsAny(name, ".:") }
 
 func names[V any](m map[string]V) string {
 	return strings.Join(slices.Sorted(maps.Keys(m)), ", ")
