@@ -179,6 +179,7 @@ func (h *Handler) findEnvironment(app *App) (*environment, error) {
 // environment turns an inline environment into a named one with one account.
 func (i *Inline) environment() (string, *Environment, error) {
 	config := i.Environment
+	config.inline = true
 	if len(config.Accounts) > 0 || config.DefaultAccount != "" {
 		return "", nil, errors.New("an inline environment has one account; expected username and password, or api_token, without account")
 	}
