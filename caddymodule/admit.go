@@ -47,7 +47,14 @@ func parseAdmission(words []string) (admission, error) {
 			if host == "" || strings.ContainsAny(host, "/*{} ") {
 				return admission{}, fmt.Errorf("admit loopback: %q is no host name; expected one such as em.example.com", host)
 			}
-			a.hosts = append(a.hosts, hostname(host))
+			name := hostname(host)
+			if name == admitLoopback || name == admitClients || name == admitAnyone {
+				// Whoever writes so wants both, and would get the one that
+				// lets callers in without proof.
+				return admission{}, fmt.Errorf("admit loopback: %q is no host name here, and a site admits in one way; "+
+					"expected host names such as em.example.com, or `admit %s` alone", host, name)
+			}
+			a.hosts = append(a.hosts, name)
 		}
 		return a, nil
 	}

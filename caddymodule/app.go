@@ -61,11 +61,10 @@ func (a *App) Provision(ctx caddy.Context) error {
 	if err := a.registerMetrics(ctx); err != nil {
 		return err
 	}
-	if a.known, err = a.newClients(func(client, line string) {
-		a.logger.Warn("a rule has no effect", zap.String("client", client), zap.String("rule", line))
-	}); err != nil {
+	if a.known, err = a.newClients(); err != nil {
 		return err
 	}
+	a.warnClients()
 	for name, config := range a.Environments {
 		if config == nil {
 			config = new(Environment)
@@ -77,14 +76,17 @@ func (a *App) Provision(ctx caddy.Context) error {
 	return nil
 }
 
-// add builds the environment and keeps it for Start and Cleanup.
+// add builds the environment and keeps it for Start and Cleanup, unless it has
+// it already.
 func (a *App) add(name string, config *Environment) (*environment, error) {
 	if err := checkName("environment", name); err != nil {
 		return nil, err
 	}
-	if a.live[name] != nil {
-		return nil, fmt.Errorf("environment %s: there are two of this name; give this one another with `name`, "+
-			"or state it once in the global options and refer to it by name", name)
+	if other := a.live[name]; other != nil {
+		if !other.config.sameAs(config) {
+			return nil, twoOfOneName(name)
+		}
+		return other, nil
 	}
 	if err := config.check(); err != nil {
 		return nil, fmt.Errorf("environment %s: %w", name, err)

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"fmt"
 	"maps"
 	"strings"
 
@@ -41,6 +42,7 @@ func parseHandler(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, err
 	}
 	known := h.words()
 	repeatable := []string{"annotate"}
+	block := "controlm"
 	inline := strings.Contains(args[0], "://")
 	switch {
 	case inline:
@@ -57,10 +59,17 @@ func parseHandler(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, err
 		repeatable = append(repeatable, environmentRepeats...)
 	case len(args) > 1:
 		return nil, d.Errf("controlm: %d arguments; expected the name of one environment, or endpoints that begin with https://", len(args))
+	case checkName("environment", args[0]) != nil:
+		return nil, d.Errf("controlm: %s is no name of an environment, and an endpoint begins with https://; expected "+
+			"`controlm prod` or `controlm https://em.example.com:8443/automation-api {`", mention(args[0]))
 	default:
 		h.Environment = args[0]
+		if looksLikeHost(args[0]) { // then the words of its block are those of an inline environment
+			block += " " + args[0] + " (an endpoint would begin with https://)"
+		}
 	}
-	if err := parseBlock(d, "controlm", known, repeatable...); err != nil {
+	at, err := parsePlaced(d, block, known, repeatable...)
+	if err != nil {
 		return nil, err
 	}
 	if _, err := newAnnotations(h.Annotate, h.AnnotateOverride); err != nil {
@@ -69,13 +78,13 @@ func parseHandler(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, err
 	if inline {
 		name, config, err := h.Inline.environment()
 		if err != nil {
-			return nil, d.WrapErr(err)
+			return nil, at.wrap(err)
 		}
 		if err := checkName("environment", name); err != nil {
-			return nil, d.WrapErr(err)
+			return nil, at.wrap(&wordError{"name", err})
 		}
 		if err := config.check(); err != nil {
-			return nil, d.Errf("environment %s: %w", name, err)
+			return nil, at.wrap(fmt.Errorf("environment %s: %w", name, err))
 		}
 	}
 	return h, nil

@@ -1,6 +1,8 @@
 package caddymodule
 
 import (
+	"fmt"
+
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
@@ -58,7 +60,7 @@ func parseApp(d *caddyfile.Dispenser, before any) (any, error) {
 		return nil, err
 	}
 	// What refers to environments can only be checked now that all are known.
-	if _, err := app.newClients(func(string, string) {}); err != nil {
+	if _, err := app.newClients(); err != nil {
 		return nil, d.WrapErr(err)
 	}
 	return httpcaddyfile.App{Name: "controlm", Value: caddyconfig.JSON(app, nil)}, nil
@@ -78,11 +80,12 @@ func (a *App) parseEnvironment(d *caddyfile.Dispenser) error {
 	known := environmentWords(e)
 	known["account"] = func(d *caddyfile.Dispenser) error { return e.parseAccount(d) }
 	known["default_account"] = oneText(&e.DefaultAccount, "batch")
-	if err := parseBlock(d, "environment", known, environmentRepeats...); err != nil {
+	at, err := parsePlaced(d, "environment", known, environmentRepeats...)
+	if err != nil {
 		return err
 	}
 	if err := e.check(); err != nil {
-		return d.Errf("environment %s: %w", name, err)
+		return at.wrap(fmt.Errorf("environment %s: %w", name, err))
 	}
 	a.Environments[name] = e
 	return nil
@@ -96,6 +99,9 @@ func (e *Environment) parseAccount(d *caddyfile.Dispenser) error {
 	name := args[0]
 	if e.Accounts[name] != nil {
 		return d.Errf("account %s: there are two of this name", name)
+	}
+	if err := checkName("account", name); err != nil {
+		return d.WrapErr(err)
 	}
 	account := new(Account)
 	if err := parseBlock(d, "account", accountWords(account)); err != nil {

@@ -49,7 +49,9 @@ func (c *Client) parseKey(d *caddyfile.Dispenser) error {
 	args := d.RemainingArgs()
 	var key ClientKey
 	if n := len(args); n >= 2 && args[n-2] == "expires" {
-		key.Expires = args[n-1]
+		if key.Expires = args[n-1]; key.Expires == "" { // of a variable that is not set, say
+			return d.Errf("key_sha256: there is no day after expires; %s", expected)
+		}
 		args = args[:n-2]
 	}
 	switch len(args) {

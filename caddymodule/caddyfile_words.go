@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"errors"
 	"maps"
 	"net/http"
 	"slices"
@@ -27,22 +28,46 @@ type words map[string]word
 // parseBlock reads the block that follows. Words that are unknown, or stated
 // twice and not repeatable, are errors that say what was expected.
 func parseBlock(d *caddyfile.Dispenser, block string, known words, repeatable ...string) error {
-	seen := make(map[string]bool)
+	_, err := parsePlaced(d, block, known, repeatable...)
+	return err
+}
+
+// places are where the words of a block stand, the last of each; "" is the
+// line of the block itself.
+type places map[string]caddyfile.Token
+
+// wrap says with err where the word stands that it is about, for what is found
+// only once the whole block is read.
+func (p places) wrap(err error) error {
+	place := p[""]
+	if about, ok := errors.AsType[*wordError](err); ok {
+		if token, stated := p[about.word]; stated {
+			place = token
+		}
+	}
+	d := caddyfile.NewDispenser([]caddyfile.Token{place})
+	d.Next()
+	return d.WrapErr(err)
+}
+
+// parsePlaced is parseBlock that tells where each word stands.
+func parsePlaced(d *caddyfile.Dispenser, block string, known words, repeatable ...string) (places, error) {
+	seen := places{"": d.Token()}
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		name := d.Val()
 		parse, ok := known[name]
 		if !ok {
-			return d.Errf("%s: unknown word %q; expected one of %s", block, name, strings.Join(slices.Sorted(maps.Keys(known)), ", "))
+			return nil, d.Errf("%s: unknown word %q; expected one of %s", block, name, strings.Join(slices.Sorted(maps.Keys(known)), ", "))
 		}
-		if seen[name] && !slices.Contains(repeatable, name) {
-			return d.Errf("%s: %s is stated twice; expected it once", block, name)
+		if _, twice := seen[name]; twice && !slices.Contains(repeatable, name) {
+			return nil, d.Errf("%s: %s is stated twice; expected it once", block, name)
 		}
-		seen[name] = true
+		seen[name] = d.Token()
 		if err := parse(d); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	return seen, nil
 }
 
 // oneText reads exactly one argument.
@@ -275,6 +300,10 @@ func checkURLs(d *caddyfile.Dispenser, name string, texts []string) error {
 func parseTransport(d *caddyfile.Dispenser, e *Environment) error {
 	if !d.NextArg() || d.Val() != "http" {
 		return d.Err("transport: expected `transport http {…}`")
+	}
+	// Caddy's parser takes what follows for the end of the block.
+	if n := d.CountRemainingArgs(); n > 0 {
+		return d.Errf("transport: %d arguments; expected one, as in `transport http {…}`", n+1)
 	}
 	unmarshaler, err := caddyfile.UnmarshalModule(d, "http.reverse_proxy.transport.http")
 	if err != nil {

@@ -7,7 +7,9 @@ import (
 	"maps"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -21,35 +23,16 @@ import (
 // check says what is wrong with an environment, by itself: no file is read
 // and no name resolved.
 func (e *Environment) check() error {
-	if len(e.Endpoint) == 0 {
-		return errors.New("endpoint is missing; expected a URL such as https://em.example.com:8443/automation-api")
-	}
-	if len(e.Endpoint) > endpoint.Most {
-		return fmt.Errorf("endpoint: there are %d; expected at most %d", len(e.Endpoint), endpoint.Most)
-	}
-	var base string
-	for i, text := range e.Endpoint {
-		u, err := checkEndpoint(text, e.AllowPlainHTTP)
-		if err != nil {
-			return err
-		}
-		if slices.Contains(e.Endpoint[:i], text) {
-			return fmt.Errorf("endpoint %s: it is stated twice", text)
-		}
-		if i == 0 {
-			base = basePath(u)
-		} else if basePath(u) != base {
-			return fmt.Errorf("endpoint %s: all endpoints of an environment share one base path; expected %q, as in the first",
-				text, base)
-		}
+	if err := e.checkEndpoints(); err != nil {
+		return &wordError{"endpoint", err}
 	}
 	for _, text := range e.PublicURL {
 		if _, err := checkURL("public_url", text); err != nil {
-			return err
+			return &wordError{"public_url", err}
 		}
 	}
 	if strings.ContainsAny(e.TLSServerName, "{}") {
-		return errors.New("tls_server_name: placeholders are not read here; expected a host name")
+		return &wordError{"tls_server_name", errors.New("tls_server_name: placeholders are not read here; expected a host name")}
 	}
 	if err := e.checkTimes(); err != nil {
 		return err
@@ -58,6 +41,46 @@ func (e *Environment) check() error {
 		return err
 	}
 	return e.checkAccounts()
+}
+
+// wordError is what is wrong with one word of an environment: its place in a
+// Caddyfile is that of the word.
+type wordError struct {
+	word string
+	error
+}
+
+func (e *wordError) Unwrap() error { return e.error }
+
+var errNoEndpoint = errors.New("endpoint is missing; expected a URL such as https://em.example.com:8443/automation-api")
+
+func (e *Environment) checkEndpoints() error {
+	if len(e.Endpoint) == 0 {
+		return errNoEndpoint
+	}
+	if len(e.Endpoint) > endpoint.Most {
+		return fmt.Errorf("endpoint: there are %d; expected at most %d", len(e.Endpoint), endpoint.Most)
+	}
+	var base string
+	stated := make(map[string]string, len(e.Endpoint))
+	for i, text := range e.Endpoint {
+		u, err := checkEndpoint(text, e.AllowPlainHTTP)
+		if err != nil {
+			return err
+		}
+		same := sameEndpoint(u)
+		if before, twice := stated[same]; twice {
+			return fmt.Errorf("endpoint %s: it is stated twice, before as %s; expected each endpoint once", text, before)
+		}
+		stated[same] = text
+		if i == 0 {
+			base = basePath(u)
+		} else if basePath(u) != base {
+			return fmt.Errorf("endpoint %s: all endpoints of an environment share one base path; expected %q, as in the first",
+				text, base)
+		}
+	}
+	return nil
 }
 
 func (e *Environment) checkTimes() error {
@@ -69,7 +92,8 @@ func (e *Environment) checkTimes() error {
 		}
 	}
 	if e.renewBefore() >= e.lifetime() {
-		return fmt.Errorf("renew_before is %s; expected less than session_lifetime, which is %s", e.renewBefore(), e.lifetime())
+		return &wordError{"renew_before", fmt.Errorf("renew_before is %s; expected less than session_lifetime, which is %s",
+			e.renewBefore(), e.lifetime())}
 	}
 	return nil
 }
@@ -87,7 +111,8 @@ func (e *Environment) checkAccounts() error {
 		}
 	}
 	if e.DefaultAccount != "" && e.Accounts[e.DefaultAccount] == nil {
-		return fmt.Errorf("default_account %s: there is no such account; expected one of %s", e.DefaultAccount, names(e.Accounts))
+		return &wordError{"default_account", fmt.Errorf("default_account %s: there is no such account; expected one of %s",
+			e.DefaultAccount, names(e.Accounts))}
 	}
 	return nil
 }
@@ -96,17 +121,18 @@ func (a *Account) check() error {
 	if a == nil {
 		a = &Account{}
 	}
+	const either = "expected username and password, or api_token alone"
 	switch {
 	case a.APIToken != "" && (a.Password != "" || a.Username != ""):
-		return errors.New("it has both kinds of secret; expected username and password, or api_token alone")
+		return errors.New("it has both kinds of secret; " + either)
 	case a.APIToken != "":
 		return checkSecret("api_token", a.APIToken)
 	case a.Username == "" && a.Password == "":
 		return errors.New("it has no secret; expected username and password, or api_token")
 	case a.Username == "":
-		return errors.New("username is missing beside password")
+		return errors.New("username is missing beside password; " + either)
 	case a.Password == "":
-		return errors.New("password is missing beside username")
+		return errors.New("password is missing beside username; " + either)
 	}
 	if err := checkSecret("username", a.Username); err != nil {
 		return err
@@ -130,6 +156,10 @@ func checkName(what, name string) error {
 	}
 	return nil
 }
+
+// looksLikeHost tells whether the name of an environment may have been meant as
+// an endpoint.
+func looksLikeHost(name string) bool { return strings.ContainsAny(name, ".:") }
 
 func names[V any](m map[string]V) string {
 	return strings.Join(slices.Sorted(maps.Keys(m)), ", ")
@@ -159,9 +189,11 @@ func checkURL(word, text string) (*url.URL, error) {
 	case u.User != nil:
 		return fail("it holds a user name or password")
 	case u.Scheme != "http" && u.Scheme != "https":
-		return fail(fmt.Sprintf("%q is no absolute http or https URL", text))
+		return fail(mention(text) + " is no absolute http or https URL")
 	case u.Hostname() == "" || strings.ContainsAny(text, "{} \\"):
-		return fail(fmt.Sprintf("%q names no host", text))
+		return fail(mention(text) + " names no host")
+	case strings.HasSuffix(u.Host, ":") || !isPort(u.Port()):
+		return fail("its port is no number from 1 to 65535")
 	case u.RawQuery != "" || u.ForceQuery:
 		return fail("it has a query")
 	case strings.Contains(text, "#"):
@@ -172,6 +204,25 @@ func checkURL(word, text string) (*url.URL, error) {
 		return fail("its path has dot segments")
 	}
 	return u, nil
+}
+
+// withoutUser is what can hold no user name and password: a colon in it stands
+// after a scheme or before a port.
+var withoutUser = regexp.MustCompile(`^([a-z]+://)?[\w.-]*(:\d*)?(/[\w./-]*)?$`)
+
+// mention is text as an error says it, or "it" where that could show a password
+// to whoever reads the error.
+func mention(text string) string {
+	if !withoutUser.MatchString(text) {
+		return "it"
+	}
+	return strconv.Quote(text)
+}
+
+// isPort tells whether text is a port as one writes it, or none.
+func isPort(text string) bool {
+	n, err := strconv.Atoi(text)
+	return text == "" || err == nil && 0 < n && n <= 65535 && text == strconv.Itoa(n)
 }
 
 // basePath is the path of an endpoint without its last slash; "" for none.
@@ -238,6 +289,10 @@ func (e *Environment) transportConfig() (*reverseproxy.HTTPTransport, error) {
 	}
 	if err := caddy.StrictUnmarshalJSON(rest, t); err != nil {
 		return nil, fmt.Errorf("transport http: %w", err)
+	}
+	if t.ProxyProtocol != "" {
+		return nil, errors.New("transport http: proxy_protocol cannot be used here, since calls of several callers share a connection, " +
+			"and logins have no caller: leave it out")
 	}
 	return t, nil
 }

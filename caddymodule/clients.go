@@ -6,6 +6,9 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
+
+	"go.uber.org/zap"
 
 	"github.com/ctmgate/ctmgate/internal/access"
 )
@@ -55,7 +58,7 @@ type Client struct {
 type ClientKey struct {
 	// The SHA-256 of the key's text, in hexadecimal.
 	Hash string `json:"hash"`
-	// Tells the keys of a client apart in logs.
+	// Tells the keys of a client apart in logs. It may be anything but "expires".
 	Name string `json:"name,omitempty"`
 	// The last day, as 2027-06-30 in UTC, on which the key is honoured.
 	// Default: it does not end.
@@ -69,9 +72,8 @@ type clients struct {
 	annotations map[string]annotations // by client
 }
 
-// newClients reads what the config says of clients. warn hears of lines that
-// can have no effect.
-func (a *App) newClients(warn func(client, line string)) (*clients, error) {
+// newClients reads what the config says of clients.
+func (a *App) newClients() (*clients, error) {
 	public, err := publicRules(a.Public)
 	if err != nil {
 		return nil, fmt.Errorf("public: %w", err)
@@ -89,9 +91,6 @@ func (a *App) newClients(warn func(client, line string)) (*clients, error) {
 		if err != nil {
 			return nil, fmt.Errorf("client %s: %w", name, err)
 		}
-		for _, line := range client.Warnings() {
-			warn(name, line)
-		}
 		list = append(list, client)
 		if config := a.Clients[name]; config != nil && len(config.Annotate) > 0 {
 			if annotated[name], err = newAnnotations(config.Annotate, config.AnnotateOverride); err != nil {
@@ -104,6 +103,33 @@ func (a *App) newClients(warn func(client, line string)) (*clients, error) {
 		return nil, err
 	}
 	return &clients{directory: directory, public: public, annotations: annotated}, nil
+}
+
+// warnClients tells the operator what cannot be meant as it stands.
+func (a *App) warnClients() {
+	if a.known == nil {
+		return
+	}
+	now := time.Now()
+	for _, name := range slices.Sorted(maps.Keys(a.Clients)) {
+		client, _ := a.known.directory.ByName(name)
+		for _, line := range client.Warnings() {
+			a.logger.Warn("a rule has no effect", zap.String("client", name), zap.String("rule", line))
+		}
+		for i := range client.Keys {
+			if key := &client.Keys[i]; key.Ended(now) {
+				a.logger.Warn("a key has ended and is not honoured any more; take it out, or give the client a new one",
+					zap.String("client", name), zap.String("key", key.Name), zap.String("expires", a.Clients[name].KeySHA256[i].Expires))
+			}
+		}
+	}
+	idle, wide := a.known.public.PublicWarnings()
+	for _, line := range idle {
+		a.logger.Warn("a rule has no effect", zap.String("rule", line))
+	}
+	for _, line := range wide {
+		a.logger.Warn("a public line opens much to callers without proof", zap.String("rule", line))
+	}
 }
 
 func (a *App) newClient(name string, config *Client) (*access.Client, error) {
@@ -179,6 +205,10 @@ func (c *Client) check(name string) error {
 }
 
 func (k ClientKey) key() (key access.Key, err error) {
+	// Whoever forgot the day would have a key that never ends.
+	if strings.EqualFold(k.Name, "expires") {
+		return key, fmt.Errorf("a key cannot be named %s; expected its last day after that, as in expires 2027-06-30", k.Name)
+	}
 	key.Name = k.Name
 	if key.Hash, err = access.ParseKeyHash(k.Hash); err != nil {
 		return key, err

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"time"
@@ -62,7 +63,8 @@ type Environment struct {
 
 	// How connections are made, in the words of Caddy's reverse_proxy
 	// transport "http", for logins and calls alike. What it says of TLS is an
-	// error: the words above say it. Other defaults than Caddy's: HTTP/1.1
+	// error: the words above say it. So is proxy_protocol, since calls of
+	// several callers share a connection. Other defaults than Caddy's: HTTP/1.1
 	// only, no compression, no forward proxy from the environment,
 	// response_header_timeout 2m, 256 idle connections for 30s.
 	Transport json.RawMessage `json:"transport,omitempty" caddy:"namespace=http.reverse_proxy.transport inline_key=protocol"`
@@ -72,6 +74,8 @@ type Environment struct {
 	// The account of a site that names none. May be left out when there is one
 	// account only.
 	DefaultAccount string `json:"default_account,omitempty"`
+
+	inline bool // it stands in a handler
 }
 
 // ClientCertificate is a certificate and its key, as paths of PEM files.
@@ -98,10 +102,31 @@ type Account struct {
 // Inline is an environment with one account, written where it is used.
 type Inline struct {
 	// The environment's name, for logs, metrics and the command line. Default:
-	// the endpoint's host. Two environments of one name are an error.
+	// the endpoint's host. Inline environments of one name and with the same
+	// settings are one; else two of one name are an error.
 	Name string `json:"name,omitempty"`
 	Environment
 	Account
+}
+
+// sameAs tells whether two environments of one name are one: inline ones
+// that say the same, since a site with two addresses, or a snippet that two
+// sites import, states each of its handlers twice.
+func (e *Environment) sameAs(other *Environment) bool {
+	if !e.inline || !other.inline {
+		return false
+	}
+	one, err := json.Marshal(e)
+	if err != nil {
+		return false
+	}
+	two, err := json.Marshal(other)
+	return err == nil && bytes.Equal(one, two)
+}
+
+func twoOfOneName(name string) error {
+	return fmt.Errorf("environment %s: there are two of this name; give this one another with `name`, state both alike, "+
+		"or state it once in the global options and refer to it by name", name)
 }
 
 // inlineAccount is the name of an inline environment's account.

@@ -36,6 +36,11 @@ func TestEachMistakeInAClientIsNamedWithItsLine(t *testing.T) {
 		{"an end that is no day", strings.TrimSuffix(key, "\n") + " expires tomorrow", 11, []string{"expected its last day as in 2027-06-30", expectedKey}},
 		{"an end that no month has", strings.TrimSuffix(key, "\n") + " 2026-key expires 2027-02-30", 11, []string{"expected its last day"}},
 		{"an end without a day", strings.TrimSuffix(key, "\n") + " 2026-key expires", 11, []string{expectedKey}},
+		{"an end without a day for a key without name", strings.TrimSuffix(key, "\n") + " expires", 11, []string{"key_sha256: a key cannot be named expires; expected its last day after that", expectedKey}},
+		{"an end whose day is empty", strings.TrimSuffix(key, "\n") + ` expires ""`, 11, []string{"key_sha256: there is no day after expires; " + expectedKey}},
+		{"an end that is stated twice", strings.TrimSuffix(key, "\n") + " expires expires 2027-06-30", 11, []string{"a key cannot be named expires"}},
+		{"an end in capitals", strings.TrimSuffix(key, "\n") + " EXPIRES", 11, []string{"a key cannot be named EXPIRES"}},
+		{"an end in place of the hash", "key_sha256 expires 2027-06-30", 11, []string{expectedKey}},
 		{"the same key twice", key + key + allow, 15, []string{`client "nightly": a key is also one of client "nightly": expected each key once`}},
 		{"a user of nothing", "user", 11, []string{"user: no argument; expected one or more, as in `user nightly@example.com`"}},
 		{"an empty user", "user \"\"\n" + allow, 14, []string{"an empty user"}},
@@ -166,6 +171,7 @@ func TestEachMistakeOfClientsInJSONSaysWhatWasExpected(t *testing.T) {
 		{"a key in place of its hash", clients(`"key_sha256": [{"hash": "` + canaryKey + `"}], ` + allow), []string{"client nightly: key_sha256: ", "64 hexadecimal digits, got 22 characters"}},
 		{"a key without hash", clients(`"key_sha256": [{}], ` + allow), []string{"64 hexadecimal digits, got 0 characters"}},
 		{"an end that is no day", clients(`"key_sha256": [{"hash": "` + hash + `", "expires": "30.6.2027"}], ` + allow), []string{"expected its last day as in 2027-06-30"}},
+		{"an end in place of the name", clients(`"key_sha256": [{"hash": "` + hash + `", "name": "expires"}], ` + allow), []string{"client nightly: key_sha256: a key cannot be named expires"}},
 		{"a key of two clients", `"clients": {"a": {` + key + `, ` + allow + `}, "b": {` + key + `, ` + allow + `}}`, []string{`client "b": a key is also one of client "a"`}},
 		{"a user of two clients", `"clients": {"a": {"user": ["u"], ` + allow + `}, "b": {"user": ["u"], ` + allow + `}}`, []string{`user "u" is also one of client "a"`}},
 		{"a subject of two clients", `"clients": {"a": {"certificate_subject": ["CN=u"], ` + allow + `}, "b": {"certificate_subject": ["CN=u"], ` + allow + `}}`, []string{`certificate_subject "CN=u" is also one of client "a"`}},
@@ -216,23 +222,92 @@ func TestRulesThatCanNeverMatchWarnAtLoad(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			var warnings []string
-			for line := range strings.Lines(logged) {
-				if strings.Contains(line, "a rule has no effect") {
-					warnings = append(warnings, line)
-				}
-			}
 			if c.want == "" {
-				if len(warnings) > 0 {
-					t.Errorf("warned: %s", warnings)
-				}
-				return
-			}
-			if len(warnings) != 1 || !strings.Contains(warnings[0], c.want) || !strings.Contains(warnings[0], `"client":"nightly"`) ||
-				!strings.Contains(warnings[0], `"level":"warn"`) {
-				t.Errorf("warned %q; expected one warning that says %q", warnings, c.want)
+				wantWarning(t, logged, "")
+			} else {
+				wantWarning(t, logged, "a rule has no effect", c.want, `"client":"nightly"`)
 			}
 		})
+	}
+}
+
+// The same for what is open to everybody: there it also warns of what opens
+// more than files to read.
+func TestPublicLinesThatCannotBeMeantWarnAtLoad(t *testing.T) {
+	t.Setenv("CTM_USERNAME", "emuser")
+	for _, c := range []struct{ name, lines, message, want string }{
+		{"nothing wrong", "public GET /ctm-cli.tgz /build_time.txt", "", ""},
+		{"a protected operation", "public GET /authentication/tokens", "a rule has no effect", "/authentication/tokens: protected, so open to nobody without proof"},
+		{"the login", "public GET /session/login", "a rule has no effect", "/session/login: the gateway answers it itself"},
+		{"a path that the API has not", "public GET /ctm-cli.tar", "a rule has no effect", "/ctm-cli.tar: the API has no such path"},
+		{"everything", "public * /*", "a public line opens much to callers without proof", "public * /*: /*: everything below, with every method"},
+		{"another method", "public POST /run/order", "a public line opens much to callers without proof", "/run/order: POST"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			config, err := adapt("{\ncontrolm {\n" + goodEnvironment + "client nightly {\nuser nightly\nallow read_only\n}\n" + c.lines + "\n}\n}\n:8080 {\ncontrolm prod\n}\n")
+			if err != nil {
+				t.Fatal(err)
+			}
+			logged, err := validate(t, withSecretFiles(t, config))
+			if err != nil {
+				t.Fatal(err)
+			}
+			wantWarning(t, logged, c.message, c.want)
+		})
+	}
+}
+
+// A key that nobody can use any more may be one that was to be renewed.
+func TestAKeyThatHasEndedWarnsOnceAtLoad(t *testing.T) {
+	t.Setenv("CTM_USERNAME", "emuser")
+	for _, c := range []struct{ name, line, want string }{
+		{"long ago", "old-key expires 2020-06-30", `"key":"old-key","expires":"2020-06-30"`},
+		{"without a name", "expires 2020-06-30", `"key":"","expires":"2020-06-30"`},
+		{"not yet", "new-key expires 9999-12-31", ""},
+		{"never", "new-key", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			config, err := adapt("{\ncontrolm {\n" + goodEnvironment + "client nightly {\nkey_sha256 " + keyHash(canaryToken) + " current\nkey_sha256 " +
+				keyHash(canaryKey) + " " + c.line + "\nallow read_only\n}\n}\n}\n:8080 {\ncontrolm prod\n}\n:8081 {\ncontrolm prod\n}\n")
+			if err != nil {
+				t.Fatal(err)
+			}
+			logged, err := validate(t, withSecretFiles(t, config))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.want == "" {
+				wantWarning(t, logged, "")
+			} else {
+				wantWarning(t, logged, "a key has ended", `"client":"nightly"`, c.want)
+			}
+		})
+	}
+}
+
+// wantWarning looks for the one warning about rules and keys in a log; there is
+// none where message is empty.
+func wantWarning(t *testing.T, logged, message string, want ...string) {
+	t.Helper()
+	var warnings []string
+	for line := range strings.Lines(logged) {
+		if strings.Contains(line, "a rule has no effect") || strings.Contains(line, "a public line opens") || strings.Contains(line, "a key has ended") {
+			warnings = append(warnings, line)
+		}
+	}
+	if message == "" {
+		if len(warnings) > 0 {
+			t.Errorf("warned: %s", warnings)
+		}
+		return
+	}
+	if len(warnings) != 1 {
+		t.Fatalf("warned %q; expected one warning", warnings)
+	}
+	for _, part := range append(want, `"msg":"`+message, `"level":"warn"`) {
+		if !strings.Contains(warnings[0], part) {
+			t.Errorf("warned %s; expected a warning that says %s", warnings[0], part)
+		}
 	}
 }
 

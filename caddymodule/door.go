@@ -76,8 +76,11 @@ func (a *App) addOneInline(raw json.RawMessage) error {
 	if err != nil {
 		return err
 	}
-	if a.Environments[name] != nil {
-		return fmt.Errorf("environment %s: there are two of this name; give one another with `name`", name)
+	if other := a.Environments[name]; other != nil {
+		if !other.sameAs(config) {
+			return twoOfOneName(name)
+		}
+		return nil
 	}
 	if a.Environments == nil {
 		a.Environments = make(map[string]*Environment)

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -360,6 +361,9 @@ func (e *Environment) tlsConfig() (*reverseproxy.TLSConfig, error) {
 	if c := e.TLSClientCertificate; c != nil {
 		if c.Certificate == "" || c.Key == "" {
 			return nil, errors.New("tls_client_certificate: expected the paths of a certificate and of its key")
+		}
+		if _, err := tls.LoadX509KeyPair(c.Certificate, c.Key); err != nil {
+			return nil, fmt.Errorf("tls_client_certificate: %w", err)
 		}
 		t.ClientCertificateFile, t.ClientCertificateKeyFile = c.Certificate, c.Key
 	}

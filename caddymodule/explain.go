@@ -29,7 +29,7 @@ var ErrUnknownClient = errors.New("there is no client")
 // path, or below that of an environment. The error is ErrUnknownClient, or says
 // what is wrong with the config.
 func (a *App) Explain(client, method, path string) (Explanation, error) {
-	known, err := a.newClients(func(string, string) {})
+	known, err := a.newClients()
 	if err != nil {
 		return Explanation{}, err
 	}

@@ -159,12 +159,17 @@ func (h *Handler) findEnvironment(app *App) (*environment, error) {
 		return app.add(name, config)
 	case h.Environment == "":
 		return nil, errors.New("no environment; expected the name of one, or its endpoint")
+	case checkName("environment", h.Environment) != nil:
+		return nil, fmt.Errorf("environment: %s is no name of one; expected one of the app controlm, or inline with its endpoint", mention(h.Environment))
 	}
 	env := app.live[h.Environment]
 	if env == nil || app.Environments[h.Environment] == nil {
 		known := "there is none in the global option controlm"
 		if len(app.Environments) > 0 {
 			known = "expected one of " + names(app.Environments)
+		}
+		if looksLikeHost(h.Environment) {
+			known += "; an endpoint would begin with https://"
 		}
 		return nil, fmt.Errorf("environment %s: there is no such environment; %s", h.Environment, known)
 	}
@@ -174,13 +179,17 @@ func (h *Handler) findEnvironment(app *App) (*environment, error) {
 // environment turns an inline environment into a named one with one account.
 func (i *Inline) environment() (string, *Environment, error) {
 	config := i.Environment
+	config.inline = true
 	if len(config.Accounts) > 0 || config.DefaultAccount != "" {
 		return "", nil, errors.New("an inline environment has one account; expected username and password, or api_token, without account")
 	}
 	account := i.Account
 	config.Accounts = map[string]*Account{inlineAccount: &account}
 	name := i.Name
-	if name == "" && len(config.Endpoint) > 0 {
+	if name == "" {
+		if len(config.Endpoint) == 0 {
+			return "", nil, fmt.Errorf("inline: %w", errNoEndpoint)
+		}
 		u, err := checkURL("endpoint", config.Endpoint[0])
 		if err != nil {
 			return "", nil, err

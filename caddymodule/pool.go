@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/url"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -71,17 +70,24 @@ func acquireEntry(ctx caddy.Context, env *environment, name, username string, pa
 // trust stands for the contents of the TLS files: a login must trust whom the
 // calls of the same config trust, and show what they show.
 func (e *Environment) trust() ([]string, error) {
-	paths := slices.Clone(e.TLSCAFile)
-	if c := e.TLSClientCertificate; c != nil {
-		paths = append(paths, c.Certificate, c.Key)
-	}
-	prints := make([]string, 0, len(paths))
-	for _, path := range paths {
-		content, err := os.ReadFile(path) //nolint:gosec // the operator names the path
-		if err != nil {
-			return nil, fmt.Errorf("comparing environments: %w", err)
+	var prints []string
+	add := func(word string, paths ...string) error {
+		for _, path := range paths {
+			content, err := os.ReadFile(path) //nolint:gosec // the operator names the path
+			if err != nil {
+				return fmt.Errorf("%s: %w", word, err)
+			}
+			prints = append(prints, secret.Fingerprint(string(content)))
 		}
-		prints = append(prints, secret.Fingerprint(string(content)))
+		return nil
+	}
+	if err := add("tls_ca_file", e.TLSCAFile...); err != nil {
+		return nil, err
+	}
+	if c := e.TLSClientCertificate; c != nil {
+		if err := add("tls_client_certificate", c.Certificate, c.Key); err != nil {
+			return nil, err
+		}
 	}
 	return prints, nil
 }

@@ -195,3 +195,45 @@ func TestLinesThatCannotHaveBeenMeantAreWarnedOf(t *testing.T) {
 		t.Errorf("with allow_credential_changes: %q", got)
 	}
 }
+
+func TestPublicLinesThatCannotBeMeantAreKnown(t *testing.T) {
+	for line, want := range map[string][2]string{ // what has no effect, and what opens much
+		"allow GET /ctm-cli.tgz /build_time.txt":           {},
+		"allow GET /config/servers":                        {},
+		"allow GET /config/*":                              {},
+		"allow GET /config/authorization/*":                {},
+		"allow GET /authentication/tokens":                 {"public GET /authentication/tokens: /authentication/tokens: protected, so open to nobody without proof"},
+		"allow * /authentication/*":                        {"/authentication/*: protected"},
+		"allow GET /session/login":                         {"public GET /session/login: /session/login: the gateway answers it itself"},
+		"allow POST /session/logout":                       {"the gateway answers it itself"},
+		"allow GET /ctm-cli.tar":                           {"/ctm-cli.tar: the API has no such path"},
+		"allow POST /ctm-cli.tgz":                          {"/ctm-cli.tgz: the API has no POST there"},
+		"allow GET /ctm-cli.tgz /ctm-cli.tar":              {"public GET /ctm-cli.tgz /ctm-cli.tar: /ctm-cli.tar: the API has no such path"},
+		"allow * /*":                                       {"", "public * /*: /*: everything below, with every method"},
+		"allow GET /*":                                     {"", "public GET /*: /*: everything below"},
+		"allow GET /*/*":                                   {"", "public GET /*/*: /*/*: everything below"},
+		"allow GET /*/servers":                             {},
+		"allow * /build_time.txt":                          {"", "public * /build_time.txt: /build_time.txt: every method"},
+		"allow GET,POST /run/order":                        {"", "/run/order: GET,POST"},
+		"allow POST /authentication/token /run/order":      {"/authentication/token: protected", "/run/order: POST"},
+		"allow GET /ctm-cli.tgz\nallow POST /build":        {"", "public POST /build: /build: POST"},
+		"allow POST /config/authorization/role /run/ordre": {"/config/authorization/role: protected|/run/ordre: the API has no such path"},
+	} {
+		idle, wide := lines(t, line).PublicWarnings()
+		for i, got := range [][]string{idle, wide} {
+			parts := strings.Split(want[i], "|")
+			if want[i] == "" {
+				parts = nil
+			}
+			if len(got) != len(parts) {
+				t.Errorf("%s: %q, want %q", line, got, parts)
+				continue
+			}
+			for j, part := range parts {
+				if !strings.Contains(got[j], part) {
+					t.Errorf("%s: %q, want %q", line, got[j], part)
+				}
+			}
+		}
+	}
+}

@@ -54,6 +54,9 @@ func (k *Key) Use(now time.Time) {
 // usable tells whether the key is honoured at now.
 func (k *Key) usable(now time.Time) bool { return k.Ends.IsZero() || now.Before(k.Ends) }
 
+// Ended tells whether the key has come to its end, and is not honoured at now.
+func (k *Key) Ended(now time.Time) bool { return !k.usable(now) }
+
 // TagSize is the size of a Tag.
 const TagSize = 8
 

@@ -26,6 +26,43 @@ func (c *Client) Warnings() []string {
 	return warnings
 }
 
+// PublicWarnings is for rules whose allows are open to callers without proof. idle are the lines of which a path has no
+// effect; wide those that open more than something to read: another method than GET, or everything.
+func (r Rules) PublicWarnings() (idle, wide []string) {
+	for _, rule := range r.allows {
+		line := "public" + strings.TrimPrefix(rule.line, "allow")
+		for i := range rule.paths {
+			one := Rule{methods: rule.methods, paths: rule.paths[i : i+1]}
+			p := &rule.paths[i]
+			why, never := one.NeverMatches()
+			if !never && p.isProtected(rule.methods) {
+				why, never = p.text+": protected, so open to nobody without proof", true
+			}
+			if never {
+				idle = append(idle, line+": "+why)
+			} else if what := rule.opensMuch(p); what != "" {
+				wide = append(wide, line+": "+p.text+": "+what)
+			}
+		}
+	}
+	return idle, wide
+}
+
+// opensMuch names what one path of an allow opens beside single things to read.
+func (r *Rule) opensMuch(p *pattern) string {
+	var much []string
+	if p.below && !slices.ContainsFunc(p.segments, func(word string) bool { return word != "" }) {
+		much = append(much, "everything below")
+	}
+	switch {
+	case r.methods == anyMethod:
+		much = append(much, "every method")
+	case r.methods != methodSetOf("GET"):
+		much = append(much, strings.Join(r.methods.names(), ","))
+	}
+	return strings.Join(much, ", with ")
+}
+
 // NeverMatches tells why a path of the rule can match no request that would reach the rule: the API has no such path,
 // or no such method there, as far as this version knows. It is for a warning at load, not for an error: a newer API
 // may have more.
