@@ -54,6 +54,12 @@ func (e *wordError) Unwrap() error { return e.error }
 
 var errNoEndpoint = errors.New("endpoint is missing; expected a URL such as https://em.example.com:8443/automation-api")
 
+// CheckEndpoints says what is wrong with the endpoints of an environment, for
+// commands that have them from elsewhere. Its errors show no password.
+func CheckEndpoints(endpoints []string) error {
+	return (&Environment{Endpoint: endpoints}).checkEndpoints()
+}
+
 func (e *Environment) checkEndpoints() error {
 	if len(e.Endpoint) == 0 {
 		return errNoEndpoint
@@ -172,7 +178,7 @@ func checkEndpoint(text string, allowPlainHTTP bool) (*url.URL, error) {
 	}
 	if u.Scheme == "http" && !allowPlainHTTP && !isLoopbackName(u.Hostname()) {
 		return nil, fmt.Errorf("endpoint %s: plain http would send passwords in the clear; "+
-			"expected https, or allow_plain_http beside it", text)
+			"expected https, or in a config allow_plain_http beside it", text)
 	}
 	return u, nil
 }

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -9,6 +8,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/spf13/cobra"
+
+	"github.com/ctmgate/ctmgate/caddymodule"
 )
 
 // settings is a sidecar as its flags and environment describe it. It holds no
@@ -120,34 +121,10 @@ func (r reader) endpoints(s *settings) error {
 		return usagef("there is no endpoint; set %s or --%s to the base URL of the Automation API, as in "+
 			"--endpoint https://em.example.com:8443/automation-api", envEndpoint, flagEndpoint)
 	}
-	for i, text := range s.endpoints {
-		// What else may be wrong with it is found when it is loaded. The URL is
-		// not repeated: it may hold a password.
-		u, err := url.Parse(text)
-		if err != nil || !isPlain(u) || strings.ContainsAny(text, "{} \\#") {
-			return usagef("an endpoint is no plain URL; expected one such as https://em.example.com:8443/automation-api, " +
-				"with a plain path, and without user, password, query or fragment")
-		}
-		if u.Scheme == "http" && !isLoopbackHost(u.Hostname()) {
-			return usagef("endpoint %s: plain http would send the password in the clear; expected https", text)
-		}
-		if base := basePath(s.endpoints[0]); basePath(text) != base {
-			return usagef("endpoint %s: all endpoints share one base path; expected %q, as in the first", text, base)
-		}
-		if slices.Contains(s.endpoints[:i], text) {
-			return usagef("endpoint %s: it is stated twice", text)
-		}
+	if err := caddymodule.CheckEndpoints(s.endpoints); err != nil {
+		return usageError{err}
 	}
 	return nil
-}
-
-// isPlain tells whether u is an http or https URL with a host and a plain path,
-// and no more than that.
-func isPlain(u *url.URL) bool {
-	path := u.EscapedPath()
-	return (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "" && u.User == nil && u.RawQuery == "" && !u.ForceQuery &&
-		!strings.Contains(path, "//") && !strings.ContainsAny(path, ";%") &&
-		!slices.ContainsFunc(strings.Split(path, "/"), func(s string) bool { return s == "." || s == ".." })
 }
 
 // secretSource is one place where a secret may be.

@@ -239,7 +239,7 @@ func TestSidecarThatCannotStartSaysWhy(t *testing.T) {
 		"a password file that is not there": {env("CTM_PASSWORD_FILE=/nowhere/password"), nil, 1, "/nowhere/password"},
 		"a CA file without a certificate":   {env("CTM_CA_FILE=" + write(t, filepath.Join(t.TempDir(), "x"), "x")), nil, 1, "BEGIN CERTIFICATE"},
 		"endpoints that do not fit":         {env("CTM_ENDPOINT=https://a/x,https://b/y"), nil, 2, "one base path"},
-		"an endpoint with a query":          {env(), []string{"--endpoint", "https://a/x?q=1"}, 2, "without user, password, query or fragment"},
+		"an endpoint with a query":          {env(), []string{"--endpoint", "https://a/x?q=1"}, 2, "it has a query"},
 		"a password as a flag":              {env(), []string{"--password", canary}, 2, "CTM_PASSWORD"},
 		"two secrets":                       {env("CTM_PASSWORD=" + canary), nil, 2, "CTM_PASSWORD and CTM_PASSWORD_FILE"},
 		"nothing at all":                    {nil, nil, 2, "CTM_ENDPOINT"},
