@@ -178,7 +178,7 @@ func checkEndpoint(text string, allowPlainHTTP bool) (*url.URL, error) {
 	}
 	if u.Scheme == "http" && !allowPlainHTTP && !isLoopbackName(u.Hostname()) {
 		return nil, fmt.Errorf("endpoint %s: plain http would send passwords in the clear; "+
-			"expected https, or in a config allow_plain_http beside it", text)
+			"expected https, or allow_plain_http beside it", text)
 	}
 	return u, nil
 }

@@ -160,13 +160,14 @@ func (f *fleet) learn(ctx context.Context, i int, err error, reads bool) (elsewh
 
 // ensure makes sure of a live session of the account, at the endpoint in use
 // or, where that cannot be had, at another.
-func (env *environment) ensure(ctx context.Context, a *account) error {
+func (h *Handler) ensure(ctx context.Context, a *account) error {
+	env := h.env
 	var tried endpoint.Tried
 	i, _ := env.fleet.Next(&tried)
 	for {
-		use, err := a.sources[i].Take(ctx)
+		source, use, err := h.take(ctx, a, i)
 		if err == nil {
-			a.sources[i].Release(use)
+			source.Release(use)
 			return nil
 		}
 		if !env.fleet.learn(ctx, i, err, false) {
@@ -178,4 +179,21 @@ func (env *environment) ensure(ctx context.Context, a *account) error {
 		}
 		i = next
 	}
+}
+
+// take takes a token of the account at endpoint i. A session that a reload has
+// ended is not opened again for a call that comes late to the old config: it
+// goes with the new one's, if that still leads to the same place.
+func (h *Handler) take(ctx context.Context, a *account, i int) (session.Source, session.Use, error) {
+	use, err := a.sources[i].Take(ctx)
+	if !errors.Is(err, session.ErrClosed) {
+		return a.sources[i], use, err
+	}
+	env := h.app.newest().live[h.env.name]
+	if env == nil || env.key != h.env.key || env.accounts[a.name] == nil || env.accounts[a.name].entry == nil {
+		return a.sources[i], use, err
+	}
+	source := env.accounts[a.name].sources[i]
+	use, err = source.Take(ctx)
+	return source, use, err
 }

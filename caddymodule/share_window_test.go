@@ -13,6 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/ctmgate/ctmgate/caddymodule"
 	"github.com/ctmgate/ctmgate/internal/emulator"
 )
 
@@ -104,5 +105,48 @@ func TestARequestThatIsUnderWayDuringAReloadIsJudgedByTheNewConfig(t *testing.T)
 	}
 	if s := up.Stats(); s.Calls != before.Calls+2 || s.Logins != before.Logins {
 		t.Errorf("upstream saw %+v, before %+v", s, before)
+	}
+}
+
+// Its session has ended by then, and there is a new one.
+func TestARequestThatIsUnderWayDuringAReloadGoesWithTheNewSession(t *testing.T) {
+	registerHold()
+	hold.arrived, hold.goOn = make(chan struct{}), make(chan struct{})
+	up := startUpstream(t, emulator.Options{Users: twoUsers})
+	file := func(more string) string {
+		return quietFile(accessEnvironment(t, up.URL(), up.trusted(), more)+accessClient("nightly", nightlyKey, "allow * /*"),
+			"route {", "test_hold", "controlm prod", "}")
+	}
+	g := startGateway(t, file("session_lifetime 30m"))
+	g.do("GET", wireEcho, nil, asBearer(nightlyKey)).echoed(t)
+	login := `{"username":"nightly","password":"` + nightlyKey + `"}`
+	requests := []string{
+		"GET " + wireEcho + " HTTP/1.1\r\nX-Api-Key: " + nightlyKey + "\r\n",
+		"POST /automation-api/session/login HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: " + strconv.Itoa(len(login)) + "\r\n",
+	}
+	var answers []*bufio.Reader
+	for i, request := range requests {
+		conn := g.dial()
+		body := []string{"", login}[i]
+		if _, err := io.WriteString(conn, request+"Host: "+g.addr+"\r\nX-Test-Hold: yes\r\n\r\n"+body); err != nil {
+			t.Fatal(err)
+		}
+		<-hold.arrived
+		answers = append(answers, bufio.NewReader(conn))
+	}
+	err := g.load(file("session_lifetime 20m"))
+	waitUntil(t, "the old session has ended", func() bool { return up.Stats().Logouts == 1 })
+	caddymodule.WaitForLogouts()
+	close(hold.goOn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, in := range answers {
+		if got := readReply(t, in, "GET"); got.status != 200 {
+			t.Errorf("%q: got %d %s", requests[i], got.status, got.body)
+		}
+	}
+	if s := up.Stats(); s.Logins != 2 || s.Logouts != 1 || s.RejectedCalls != 0 {
+		t.Errorf("upstream saw %+v", s)
 	}
 }

@@ -34,7 +34,8 @@ func (h *Handler) signIn(v *visit) {
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(v.w, v.r.Body, maxSignInBody))
 	if err != nil && h.known() == nil && v.path.IsLogout() {
-		err = nil // there is nothing to end, so nothing to look for
+		err = nil        // there is nothing to end, so nothing to look for
+		defer v.linger() // what is left of the body
 	}
 	if err != nil {
 		h.refuse(v, bodyAnswer(err), errors.New("the call's own body broke off"))
@@ -111,7 +112,7 @@ func (h *Handler) login(v *visit, body []byte) {
 		return
 	}
 	defer v.leave()
-	err := h.env.ensure(v.r.Context(), v.account)
+	err := h.ensure(v.r.Context(), v.account)
 	if err != nil && v.gone() {
 		v.w.WriteHeader(clientGone)
 		return

@@ -17,42 +17,39 @@ import (
 type lastHop struct{ wire http.RoundTripper }
 
 // RoundTrip sends the call, and sends it once more if its token turns out to
-// be rejected.
+// be rejected; twice, if that token had been replaced by then: what it is sent
+// with next may be as old as what ended it, such as a restart of upstream.
 func (t lastHop) RoundTrip(req *http.Request) (*http.Response, error) {
 	c := req.Context().Value(callKey{}).(*call)
 	if c.body != nil {
 		defer c.body.Settle() // the answer is there: nothing is sent again
 	}
 	res, err := t.send(req, c)
-	if err != nil {
-		return nil, err
+	for replays, most := 0, 1; err == nil; {
+		unauthorized, expired := rejection(res)
+		rejected := unauthorized || expired
+		if !rejected {
+			c.source.Accepted(c.use)
+		}
+		current := c.source.IsCurrent(c.use)
+		if !rejected || replays == most || !c.source.Reject(c.use, c.path.Template(), expired) {
+			if replays > 0 {
+				c.visit.rejected = rejected
+				c.source.Replayed(c.path.Template(), unauthorized)
+			}
+			return res, nil
+		}
+		if !current && replays == 0 {
+			most++
+		}
+		discard(res)
+		c.end()
+		res, err = t.send(req, c)
+		if replays++; err == nil || isWireError(err) {
+			c.visit.replays++
+		}
 	}
-	unauthorized, expired := rejection(res)
-	if !unauthorized && !expired {
-		c.source.Accepted(c.use)
-		return res, nil
-	}
-	if !c.source.Reject(c.use, c.path.Template(), expired) {
-		return res, nil
-	}
-	discard(res)
-	c.end()
-
-	res, err = t.send(req, c)
-	if err == nil || isWireError(err) {
-		c.visit.replays++
-	}
-	if err != nil {
-		return nil, err
-	}
-	unauthorized, expired = rejection(res)
-	if !unauthorized && !expired {
-		c.source.Accepted(c.use)
-	} else {
-		c.visit.rejected = true
-	}
-	c.source.Replayed(c.path.Template(), unauthorized)
-	return res, nil
+	return nil, err
 }
 
 // rejection tells whether an answer is a 401, and whether it says that the
@@ -118,8 +115,7 @@ func (t lastHop) try(req *http.Request, c *call, i int) (*http.Response, error) 
 		// net/http sends a POST again in no other case.
 		out.GetBody = c.body.Attempt
 	}
-	source := c.account.sources[i]
-	use, err := source.Take(req.Context())
+	source, use, err := c.handler.take(req.Context(), c.account, i)
 	if err != nil {
 		if out.Body != nil {
 			_ = out.Body.Close()

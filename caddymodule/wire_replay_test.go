@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/ctmgate/ctmgate/caddymodule"
 	"github.com/ctmgate/ctmgate/internal/emulator"
 )
 
@@ -47,6 +48,44 @@ func TestWireARejectedTokenCostsOneLoginAndTheCallIsSentAgain(t *testing.T) {
 				if arrived := up.arrived(); up.Stats().Logins != n+2 || len(arrived) != 1+2*(n+1) {
 					t.Errorf("upstream got %q and %d logins", arrived, up.Stats().Logins)
 				}
+			}
+		})
+	}
+}
+
+// A call that is under way with a token that has been renewed meanwhile knows
+// nothing of the new one, which may be as dead: after a restart, say.
+func TestWireACallWithAReplacedTokenIsWorthAnotherReplay(t *testing.T) {
+	for _, renewed := range []bool{true, false} {
+		t.Run(fmt.Sprintf("renewed %t", renewed), func(t *testing.T) {
+			arrived, goOn := make(chan struct{}), make(chan struct{})
+			var held atomic.Bool
+			up := startFront(t, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+				if r.Method == http.MethodPost && held.CompareAndSwap(false, true) {
+					arrived <- struct{}{}
+					<-goOn
+				}
+				next.ServeHTTP(w, r)
+			})
+			o := &operated{socket: adminSocket(t)}
+			o.gateway = startGateway(t, "{\nadmin \"unix/"+o.socket+"|0600\"\n}\n"+wireSite(up.url, wireUser(t)))
+			o.get(wireEcho).echoed(t)
+			answer := make(chan reply, 1)
+			go func() { answer <- o.do(http.MethodPost, wireEcho, strings.NewReader("order"), nil) }()
+			<-arrived
+			logins := 2
+			if renewed {
+				o.ask(http.MethodPost, caddymodule.AdminSessions+"/127.0.0.1/default/renew").sessions(t)
+				logins++
+			}
+			up.Restart()
+			close(goOn)
+			got := <-answer
+			if got.status != 200 || !strings.Contains(got.body, sha([]byte("order"))) {
+				t.Errorf("got %d %s", got.status, got.body)
+			}
+			if n := len(up.arrived()); up.Stats().Logins != logins || n != logins+1 {
+				t.Errorf("upstream got %d calls and %d logins, expected %d and %d", n, up.Stats().Logins, logins+1, logins)
 			}
 		})
 	}

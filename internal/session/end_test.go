@@ -288,8 +288,11 @@ func TestAnAPITokenIsGivenAsItIs(t *testing.T) {
 	if p.rechecks != 1 {
 		t.Errorf("looked %d times for a newer one, want once", p.rechecks)
 	}
+	if !s.IsCurrent(u) {
+		t.Error("the API token is not taken for the one in force")
+	}
 	p.newer = "api-token-2"
-	if !s.Reject(u, "op", true) {
+	if !s.Reject(u, "op", true) || s.IsCurrent(u) {
 		t.Error("a newer API token was not found")
 	}
 	again, _ := s.Take(t.Context())

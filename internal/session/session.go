@@ -220,6 +220,9 @@ func (s *Session) Release(u Use) {
 	s.letGo(u.g)
 }
 
+// IsCurrent tells whether the token of u is the one that is in force.
+func (s *Session) IsCurrent(u Use) bool { return s.current.Load() == u.g }
+
 // Accepted tells that upstream took the token of u.
 func (s *Session) Accepted(u Use) {
 	for {

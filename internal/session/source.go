@@ -14,6 +14,8 @@ type Source interface {
 	// Take returns a token to send; every Use is released once.
 	Take(ctx context.Context) (Use, error)
 	Release(u Use)
+	// IsCurrent tells whether the next Take would give the token of u.
+	IsCurrent(u Use) bool
 	// Accepted, Reject and Replayed tell what upstream made of a token.
 	Accepted(u Use)
 	Reject(u Use, operation string, certain bool) (again bool)
@@ -39,6 +41,12 @@ func (s Standing) Take(context.Context) (Use, error) {
 
 // Release does nothing: an API token needs no end.
 func (Standing) Release(Use) {}
+
+// IsCurrent tells whether the API token is the one of u.
+func (s Standing) IsCurrent(u Use) bool {
+	_, version := s.Secret.Current()
+	return version == u.version
+}
 
 // Accepted does nothing.
 func (Standing) Accepted(Use) {}
