@@ -71,23 +71,22 @@ func fromAdmin(t *testing.T, socket, path string) string {
 	return string(content)
 }
 
-func TestTheAdminAPIAndTheAutosavedConfigShowThePlaceholderOnly(t *testing.T) {
-	up := startUpstream(t, emulator.Options{APITokens: []emulator.APIToken{{Name: "reports", Value: canaryToken, User: "emuser", Roles: []string{"User"}}}})
-	t.Setenv("CTM_API_TOKEN", canaryToken)
-	password, socket := secretFile(t, canaryPassword), adminSocket(t)
-	g := startGateway(t, `
+// batchAndReports is a Caddyfile with an account that has a password and one,
+// under /reports, that has an API token.
+func batchAndReports(global, endpoints, trust, password, token string) string {
+	return `
 {
-	admin unix/`+socket+`|0600
+	` + global + `
 	controlm {
 		environment prod {
-			endpoint `+up.URL()+`
-			tls_ca_file `+up.caFile+`
+			endpoint ` + endpoints + `
+			tls_ca_file ` + trust + `
 			account batch {
 				username emuser
-				password {file.`+password+`}
+				password {file.` + password + `}
 			}
 			account reports {
-				api_token {env.CTM_API_TOKEN}
+				api_token ` + token + `
 			}
 			default_account batch
 		}
@@ -103,7 +102,14 @@ func TestTheAdminAPIAndTheAutosavedConfigShowThePlaceholderOnly(t *testing.T) {
 	handle {
 		controlm prod
 	}
-}`)
+}`
+}
+
+func TestTheAdminAPIAndTheAutosavedConfigShowThePlaceholderOnly(t *testing.T) {
+	up := startUpstream(t, emulator.Options{APITokens: []emulator.APIToken{{Name: "reports", Value: canaryToken, User: "emuser", Roles: []string{"User"}}}})
+	t.Setenv("CTM_API_TOKEN", canaryToken)
+	password, socket := secretFile(t, canaryPassword), adminSocket(t)
+	g := startGateway(t, batchAndReports("admin unix/"+socket+"|0600", up.URL(), up.caFile, password, "{env.CTM_API_TOKEN}"))
 	wantReply(t, g.get("/automation-api/config/servers"), 200, "")
 	wantReply(t, g.get("/reports/automation-api/config/servers"), 200, "")
 	autosaved, err := os.ReadFile(caddy.ConfigAutosavePath)
@@ -226,34 +232,7 @@ func TestAnEmptiedPasswordFileKeepsTheLastGoodPassword(t *testing.T) {
 func TestAFileThatTurnsIntoNoSecretFailsNoCall(t *testing.T) {
 	machines := pair(t)
 	password, token := secretFile(t, canaryPassword), secretFile(t, canaryToken)
-	g := startGateway(t, `
-{
-	controlm {
-		environment prod {
-			endpoint `+machines[0].url+` `+machines[1].url+`
-			tls_ca_file `+machines[0].caFile+` `+machines[1].caFile+`
-			account batch {
-				username emuser
-				password {file.`+password+`}
-			}
-			account reports {
-				api_token {file.`+token+`}
-			}
-			default_account batch
-		}
-	}
-}
-
-{ADDR} {
-	handle_path /reports/* {
-		controlm prod {
-			account reports
-		}
-	}
-	handle {
-		controlm prod
-	}
-}`)
+	g := startGateway(t, batchAndReports("", machines[0].url+" "+machines[1].url, machines[0].caFile+" "+machines[1].caFile, password, "{file."+token+"}"))
 	calls := 0
 	wantCallsOfBoth := func() {
 		t.Helper()

@@ -39,13 +39,7 @@ func TestWireAnAnswerThatQuotesTheTokenLeavesItOutOfTheLog(t *testing.T) {
 			return
 		}
 		token = strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
-		conn, _, err := http.NewResponseController(w).Hijack()
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		_, _ = fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nbad line %s\r\n\r\n", token)
-		_ = conn.Close()
+		answerRaw(w, "HTTP/1.1 200 OK\r\nbad line "+token+"\r\n\r\n")
 	})
 	g := startGateway(t, wireSite(front.url, wireUser(t)))
 	g.rawGet("/automation-api/config/servers").wantOwn(t, http.StatusBadGateway, "ctmgate.upstream_unreachable")

@@ -101,12 +101,7 @@ func TestWireNoOtherProtocolIsSwitchedTo(t *testing.T) {
 			next.ServeHTTP(w, r)
 			return
 		}
-		conn, _, err := http.NewResponseController(w).Hijack()
-		if err != nil {
-			return
-		}
-		defer conn.Close()
-		_, _ = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\n"+lines+"\r\nanything")
+		answerRaw(w, "HTTP/1.1 101 Switching Protocols\r\n"+lines+"\r\nanything")
 	})
 	g := startGateway(t, wireSite(up.url, wireUser(t)))
 	for _, lines := range [][]string{
@@ -136,6 +131,16 @@ func TestWireNoOtherProtocolIsSwitchedTo(t *testing.T) {
 	})
 }
 
+// answerRaw answers with what net/http would not, and ends the connection.
+func answerRaw(w http.ResponseWriter, answer string) {
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	_, _ = io.WriteString(conn, answer)
+}
+
 // wantUncertain wants the answer to a call that upstream may have carried out.
 func wantUncertain(t *testing.T, got reply) {
 	t.Helper()
@@ -152,12 +157,7 @@ func TestWireAStatusThatIsNoneIsNoPanic(t *testing.T) {
 			next.ServeHTTP(w, r)
 			return
 		}
-		conn, _, err := http.NewResponseController(w).Hijack()
-		if err != nil {
-			return
-		}
-		defer conn.Close()
-		_, _ = io.WriteString(conn, "HTTP/1.1 "+status+" Odd\r\nContent-Length: 3\r\n\r\nabc")
+		answerRaw(w, "HTTP/1.1 "+status+" Odd\r\nContent-Length: 3\r\n\r\nabc")
 	})
 	g := startGateway(t, wireSite(up.url, wireUser(t)))
 	for _, status := range []string{"000", "001", "099"} {
