@@ -119,7 +119,8 @@ func TestTwoHundredUploadsThatAreRejectedAtTheirEndDoNotTakeMoreMemoryThanThereI
 		w.WriteHeader(http.StatusUnauthorized)
 		_, _ = io.WriteString(w, `{"errors":[{"message":"Session token is invalid or expired"}]}`)
 	})
-	g := startGateway(t, wireSite(up.url, wireUser(t)))
+	// All have to arrive for any to go on, however slow this machine is.
+	g := startGateway(t, wireSite(up.url, wireUser(t), "transport http {\n\t\t\tdial_timeout 1m\n\t\t}"))
 	client := uploader(t)
 	round := func(n int) []shot {
 		all = make(chan struct{})
