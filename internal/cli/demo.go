@@ -163,7 +163,7 @@ func (d *demo) config() *caddy.Config {
 	}
 	return &caddy.Config{
 		Admin:   adminConfig("", d.listen),
-		Logging: logConfig("ERROR"),
+		Logging: withoutAudit(logConfig("ERROR")),
 		AppsRaw: caddy.ModuleMap{
 			"http": caddyconfig.JSON(caddyhttp.App{
 				GracePeriod: caddy.Duration(demoGrace),

@@ -15,6 +15,9 @@ func TestDemoShowsCallsThatWorkAndWhatBecomesOfThem(t *testing.T) {
 	listen := freeAddress(t)
 	p := h.start(t, nil, "demo", "--listen", listen)
 	out := p.waitFor(called("/automation-api/config/servers"))
+	if !strings.HasPrefix(out, "ctmgate demo: ") || strings.Contains(out, "warning") {
+		t.Error("it does not begin with what it is")
+	}
 	if !strings.Contains(out, "the gateway logged in, and has session 1") {
 		t.Error("no login is shown")
 	}

@@ -268,7 +268,6 @@ func startPrivate(s settings) (private, error) {
 	}
 	key := access.NewKey()
 	hash := access.HashKey(key)
-	caddy.RegisterModule(nowhere{})
 	if err := caddy.Run(s.privateConfig(listener.listen, hex.EncodeToString(hash[:]))); err != nil {
 		return private{}, plainStart(err)
 	}

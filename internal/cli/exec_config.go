@@ -9,6 +9,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -116,21 +117,28 @@ func (s settings) privateConfig(listen, keyHash string) *caddy.Config {
 }
 
 // privateLogs keep to what went wrong, since they are mixed with what the
-// command says. Of Caddy itself that is errors: it warns of every exit. The
-// audit log, which is for gateways that somebody shares, would be missed with
-// a warning, so it goes nowhere.
+// command says. Of Caddy itself that is errors: it warns of every exit.
 func privateLogs() *caddy.Logging {
 	logs := logConfig("ERROR")
 	ours := logConfig("WARN").Logs["default"]
 	ours.Include = []string{"controlm", "http"}
 	logs.Logs["default"].Exclude = ours.Include
 	logs.Logs["gateway"] = ours
+	return withoutAudit(logs)
+}
+
+// withoutAudit drops the lines of the audit log, which is for gateways that
+// somebody shares. It would be missed with a warning otherwise.
+func withoutAudit(logs *caddy.Logging) *caddy.Logging {
+	registerNowhere()
 	logs.Logs["audit"] = &caddy.CustomLog{
 		BaseLog: caddy.BaseLog{Level: "INFO", WriterRaw: json.RawMessage(`{"output":"nowhere"}`)},
 		Include: []string{"controlm.audit"},
 	}
 	return logs
 }
+
+var registerNowhere = sync.OnceFunc(func() { caddy.RegisterModule(nowhere{}) })
 
 // nowhere is a log writer that takes lines and drops them. With Caddy's own,
 // `discard`, a log takes no lines, which is what the warning is about.
