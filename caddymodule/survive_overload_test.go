@@ -180,16 +180,28 @@ func TestFiveThousandCallsThatWaitForALoginAreAnsweredOrTurnedAwayAtOnce(t *test
 	up := startHeldLogins(t)
 	site := wireSite(up.url, wireUser(t), "login_timeout 1m", "transport http {\nmax_conns_per_host 64\n}")
 	g := startGateway(t, "{\nservers {\nprotocols h1 h2c\n}\n}\n"+site)
+	// A connection has room for 250 calls. One transport for all of them dials
+	// thousands of connections when they come at once.
 	var protocols http.Protocols
 	protocols.SetUnencryptedHTTP2(true)
-	transport := &http.Transport{Protocols: &protocols}
-	defer transport.CloseIdleConnections()
-	client := &http.Client{Transport: transport, Timeout: 2 * time.Minute}
+	transports := make([]*http.Transport, calls/200)
+	for i := range transports {
+		transports[i] = &http.Transport{Protocols: &protocols, MaxConnsPerHost: 1}
+		defer transports[i].CloseIdleConnections()
+		res, err := (&http.Client{Transport: transports[i], Timeout: time.Minute}).Get(g.url("/beside-the-api"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close()
+		if res.StatusCode != http.StatusNotFound || res.ProtoMajor != 2 {
+			t.Fatalf("got %s %s", res.Proto, res.Status)
+		}
+	}
 
-	var away atomic.Int64
+	var sent, away atomic.Int64
 	enough := make(chan struct{})
-	counting := &http.Client{Timeout: client.Timeout, Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
-		res, err := transport.RoundTrip(r)
+	counting := &http.Client{Timeout: 2 * time.Minute, Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+		res, err := transports[sent.Add(1)%int64(len(transports))].RoundTrip(r)
 		if err == nil && res.StatusCode == http.StatusServiceUnavailable && away.Add(1) == calls-waitingCalls {
 			close(enough)
 		}
