@@ -52,15 +52,22 @@ var headerName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]{0,127}$`)
 
 func checkAnnotation(name, template string) error {
 	switch {
-	case !headerName.MatchString(name):
+	case !IsHeaderName(name):
 		return fmt.Errorf("annotate %q: expected the name of a header, as in `annotate Annotation-Subject \"run by {controlm.client}\"`", name)
-	case relay.IsStripped(name) || foldedIn(ownHeaders, name):
+	case !MayAnnotate(name):
 		return fmt.Errorf("annotate %s: this header is the gateway's own; expected one that Control-M reads annotations from", name)
 	case template == "":
 		return fmt.Errorf("annotate %s: it is empty; expected text, with placeholders such as {controlm.client}", name)
 	}
 	return nil
 }
+
+// IsHeaderName tells whether a header can have this name.
+func IsHeaderName(name string) bool { return headerName.MatchString(name) }
+
+// MayAnnotate tells whether a header is neither the gateway's nor the
+// transport's own.
+func MayAnnotate(name string) bool { return !relay.IsStripped(name) && !foldedIn(ownHeaders, name) }
 
 func foldedIn(list []string, name string) bool {
 	for _, one := range list {
@@ -100,7 +107,7 @@ func (c *call) annotate(header http.Header) {
 			if _, elsewhere := but[name]; elsewhere || says(header[name]) && !a.override {
 				continue
 			}
-			header[name] = []string{headerText(repl.ReplaceAll(template, ""))}
+			header[name] = []string{AnnotationText(repl.ReplaceAll(template, ""))}
 		}
 	}
 	set(clients, nil)
@@ -111,10 +118,10 @@ func says(values []string) bool {
 	return slices.ContainsFunc(values, func(value string) bool { return value != "" })
 }
 
-// headerText is text as a header may hold it: where there are control
+// AnnotationText is text as a header may hold it: where there are control
 // characters or other bytes than ASCII in it, these and the percent sign are
 // percent-encoded, since it is not known how the server would decode them.
-func headerText(text string) string {
+func AnnotationText(text string) string {
 	plain := func(c byte) bool { return ' ' <= c && c <= '~' }
 	i := 0
 	for i < len(text) && plain(text[i]) {

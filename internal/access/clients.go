@@ -36,7 +36,7 @@ type Client struct {
 
 // Directory finds clients by what they show. It never changes; the zero Directory knows nobody.
 type Directory struct {
-	keys     map[[32]byte]int32 // places in held, by hash
+	keys     map[[32]byte]int // places in held, by hash
 	held     []heldKey
 	users    map[string]*Client
 	subjects map[string]*Client
@@ -57,7 +57,7 @@ type heldKey struct {
 // the clients that it is about, and holds no hash.
 func NewDirectory(clients []*Client) (*Directory, error) {
 	d := &Directory{
-		keys: make(map[[32]byte]int32, len(clients)), names: make(map[string]*Client, len(clients)),
+		keys: make(map[[32]byte]int, len(clients)), names: make(map[string]*Client, len(clients)),
 		users: map[string]*Client{}, subjects: map[string]*Client{},
 	}
 	same := newSharing()
@@ -94,7 +94,7 @@ func (d *Directory) add(c *Client) error {
 		if other, found := d.keys[k.Hash]; found {
 			return fmt.Errorf("reading client %q: a key is also one of client %q: expected each key once", c.Name, d.held[other].client.Name)
 		}
-		d.keys[k.Hash] = int32(len(d.held)) //nolint:gosec // a config with so many keys fits no machine
+		d.keys[k.Hash] = len(d.held)
 		d.held = append(d.held, heldKey{hash: k.Hash, ends: k.Ends, client: c, key: k})
 	}
 	if err := claim(d.users, c, "user", c.Users); err != nil {
@@ -140,7 +140,7 @@ func (d *Directory) ByKey(shown string, now time.Time) (c *Client, key *Key, err
 		held = &d.held[i]
 	}
 	same := subtle.ConstantTimeCompare(hash[:], held.hash[:]) == 1
-	usable := held.ends.IsZero() || now.Before(held.ends)
+	usable := !over(held.ends, now)
 	if !same || !usable || !known {
 		return nil, nil, ErrKey
 	}

@@ -52,7 +52,9 @@ func (k *Key) Use(now time.Time) {
 }
 
 // usable tells whether the key is honoured at now.
-func (k *Key) usable(now time.Time) bool { return k.Ends.IsZero() || now.Before(k.Ends) }
+func (k *Key) usable(now time.Time) bool { return !over(k.Ends, now) }
+
+func over(ends, now time.Time) bool { return !ends.IsZero() && !now.Before(ends) }
 
 // Ended tells whether the key has come to its end, and is not honoured at now.
 func (k *Key) Ended(now time.Time) bool { return !k.usable(now) }

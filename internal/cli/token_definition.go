@@ -13,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/ctmgate/ctmgate/internal/relay"
+	"github.com/ctmgate/ctmgate/caddymodule"
 )
 
 // maxDefinition bounds what is read as the definition of a token.
@@ -138,8 +138,6 @@ func checkRoles(members map[string]json.RawMessage, kind string) error {
 	return nil
 }
 
-var annotationName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]{0,127}$`)
-
 // parseAnnotations reads headers as "Name: text". Which ones Control-M reads
 // is not publicly documented (controlm-api.md, section 4).
 func parseAnnotations(texts []string) (http.Header, error) {
@@ -148,37 +146,14 @@ func parseAnnotations(texts []string) (http.Header, error) {
 		name, text, found := strings.Cut(one, ":")
 		name, text = strings.TrimSpace(name), strings.TrimSpace(text)
 		switch {
-		case !found || !annotationName.MatchString(name) || text == "":
+		case !found || !caddymodule.IsHeaderName(name) || text == "":
 			return nil, usagef(`--annotate number %d: expected a header, as in --annotate "Annotation-Subject: rotation of June"`, i+1)
-		case relay.IsStripped(name) || slices.Contains(ownAnnotations, http.CanonicalHeaderKey(name)):
+		case !caddymodule.MayAnnotate(name) || strings.EqualFold(name, "User-Agent"):
 			return nil, usagef("--annotate %s: this header is not for annotations", name)
 		case header.Get(name) != "":
 			return nil, usagef("--annotate %s: it is stated twice", name)
 		}
-		header.Set(name, annotationText(text))
+		header.Set(name, caddymodule.AnnotationText(text))
 	}
 	return header, nil
-}
-
-// ownAnnotations are headers that describe the message or are the transport's.
-var ownAnnotations = []string{
-	"Host", "Connection", "Upgrade", "Te", "Transfer-Encoding", "Content-Length", "Content-Type", "Content-Encoding",
-	"Accept", "Accept-Encoding", "Expect", "Range", "If-Range", "User-Agent",
-}
-
-// annotationText is text as a gateway writes it into an annotation header.
-func annotationText(text string) string {
-	plain := func(r rune) bool { return ' ' <= r && r <= '~' }
-	if strings.IndexFunc(text, func(r rune) bool { return !plain(r) }) < 0 {
-		return text
-	}
-	var b strings.Builder
-	for i := range len(text) {
-		if c := text[i]; plain(rune(c)) && c != '%' {
-			b.WriteByte(c)
-		} else {
-			fmt.Fprintf(&b, "%%%02X", c)
-		}
-	}
-	return b.String()
 }
