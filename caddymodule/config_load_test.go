@@ -42,7 +42,7 @@ func TestEachMistakeThatLoadingFindsSaysWhatWasExpected(t *testing.T) {
 			[]string{"environment em.example.com:8443: there is no such environment; expected one of prod; an endpoint would begin with https://"}},
 		{"two inline environments of one host", inlineSite(token) + strings.Replace(inlineSite(token, "login_timeout 5s"), "8080", "8081", 1),
 			[]string{"environment em.example.com: there are two of this name; give this one another with `name`, state both alike"}},
-		{"two inline environments with different accounts", inlineSite(token) + strings.Replace(inlineSite(strings.Replace(token, "/run", "/other/run", 1)), "8080", "8081", 1),
+		{"two inline environments with different accounts", inlineSite(token) + strings.Replace(inlineSite("api_token {env.CTMGATE_TEST_USER}"), "8080", "8081", 1),
 			[]string{"environment em.example.com: there are two of this name"}},
 		{"an inline environment that is a declared one too", strings.Replace(environmentWith("account default {\n"+token+"\n}"), "prod", "em.example.com", 1) + inlineSite(token),
 			[]string{"environment em.example.com: there are two of this name"}},

@@ -89,6 +89,7 @@ func freeAddr(t testing.TB) string {
 // end, like the autosaved config.
 func startGateway(t testing.TB, caddyfile string) *gateway {
 	t.Helper()
+	caddymodule.ForgetRefusals()
 	g := &gateway{t: t, addr: freeAddr(t), log: filepath.Join(t.TempDir(), "caddy.log")}
 	caddy.ConfigAutosavePath = filepath.Join(t.TempDir(), "autosave.json")
 	if err := g.load(caddyfile); err != nil {

@@ -34,8 +34,7 @@ func wireUser(t testing.TB) string {
 	return "username emuser\n\t\tpassword {file." + secretFile(t, canaryPassword) + "}"
 }
 
-// refusedPassword is for tests in which a login is refused. The process
-// remembers that by endpoint and password, and a later test may get the port.
+// refusedPassword is one that an upstream does not take unless told to.
 const refusedPassword = canaryPassword + "-refused"
 
 // wireIdle runs a Caddy that does not yet listen at its address: connections
