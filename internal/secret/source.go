@@ -180,8 +180,9 @@ func (s *Source) Current() (Value, uint64) {
 	return h.value, h.version
 }
 
-// Recheck reads a file again now and takes what it finds without a second
-// look: for the moment after a refusal, when a newer password may lie there.
+// Recheck reads a file again now, and waits for a moment where there is something
+// new in it that may still be written: for the time after a refusal, when a newer
+// password may lie there.
 func (s *Source) Recheck() {
 	if s.file != nil {
 		s.file.recheck()

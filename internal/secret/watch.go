@@ -52,32 +52,40 @@ var watcher struct {
 }
 
 func watch(of use, src *Source, report func(Event)) (*file, error) {
+	f, known, err := join(of, src, report)
+	if err != nil || !known {
+		return f, err
+	}
+	before := f.trouble()
+	// A reload must start from what lies there now, not from what the previous
+	// config last saw.
+	f.recheck()
+	if now := f.trouble(); now != nil && now == before && report != nil { //nolint:errorlint // the very same: not told anew
+		// The others have been told; the new config has to know as well.
+		report(Event{Path: of.path, Err: now})
+	}
+	return f, nil
+}
+
+// join makes src one of the sources of its file, which may be known already.
+func join(of use, src *Source, report func(Event)) (f *file, known bool, err error) {
 	watcher.mu.Lock()
 	defer watcher.mu.Unlock()
-	f, known := watcher.files[of]
+	f, known = watcher.files[of]
 	if !known {
 		f = &file{use: of, sources: make(map[*Source]func(Event))}
 		value, info, err := of.read()
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		f.info, f.published = info, &held{value: value, version: 1}
-	}
-	if known {
-		// A reload must start from what lies there now, not from what the
-		// previous config last saw.
-		f.recheck()
 	}
 	f.mu.Lock()
 	f.sources[src] = report
 	src.now.Store(f.published)
-	if f.troubled != nil && report != nil {
-		// The others have been told; the new config has to know as well.
-		report(Event{Path: of.path, Err: f.troubled})
-	}
 	f.mu.Unlock()
 	if known {
-		return f, nil
+		return f, true, nil
 	}
 	if watcher.files == nil {
 		watcher.files = make(map[use]*file)
@@ -87,7 +95,7 @@ func watch(of use, src *Source, report func(Event)) (*file, error) {
 		watcher.stop, watcher.done = make(chan struct{}), make(chan struct{})
 		go run(watcher.stop, watcher.done)
 	}
-	return f, nil
+	return f, false, nil
 }
 
 // unwatch takes a source off its file, and ends the watcher with the last one.
@@ -134,17 +142,38 @@ func run(stop, done chan struct{}) {
 	}
 }
 
-func (f *file) recheck() { f.look(true) }
+// closeLook is the time between the two looks of a recheck: what waits for it is
+// a login.
+const closeLook = 100 * time.Millisecond
 
-// look compares the file with what is published. Sure takes new content at
-// once; otherwise two looks must agree, since a writer may be half way.
-func (f *file) look(sure bool) {
+// recheck looks at once, whatever the file's date says, and again shortly
+// after, if there is something new.
+func (f *file) recheck() {
+	if !f.look(true) {
+		return
+	}
+	timer := time.NewTimer(closeLook)
+	defer timer.Stop()
+	<-timer.C
+	f.look(true)
+}
+
+func (f *file) trouble() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.troubled
+}
+
+// look compares the file with what is published, and tells whether there is
+// something new in it that is not. Two looks must agree, since a writer may be
+// half way. Sure reads the file also where its date is as before.
+func (f *file) look(sure bool) (pending bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.pending == nil && f.troubled == nil && !sure {
 		info, err := os.Stat(f.path)
 		if err == nil && os.SameFile(info, f.info) && info.ModTime().Equal(f.info.ModTime()) && info.Size() == f.info.Size() {
-			return
+			return false
 		}
 	}
 	value, info, err := f.read()
@@ -157,7 +186,7 @@ func (f *file) look(sure bool) {
 		}
 	case value.Equal(f.published.value):
 		f.settle(info, false)
-	case sure || (f.pending != nil && f.pending.Equal(value)):
+	case f.pending != nil && f.pending.Equal(value):
 		f.published = &held{value: value, version: f.published.version + 1}
 		for src := range f.sources {
 			src.now.Store(f.published)
@@ -166,6 +195,7 @@ func (f *file) look(sure bool) {
 	default:
 		f.pending = &value
 	}
+	return f.pending != nil
 }
 
 func (f *file) settle(info os.FileInfo, changed bool) {

@@ -256,6 +256,26 @@ func TestRecheckTakesANewValueAtOnce(t *testing.T) {
 	})
 }
 
+// Neither after a refusal nor at a reload is half a password taken for one.
+func TestRecheckDoesNotTakeWhatIsStillWritten(t *testing.T) {
+	for name, recheck := range map[string]func(t *testing.T, w *watched){
+		"recheck":        func(_ *testing.T, w *watched) { w.Recheck() },
+		"another source": func(t *testing.T, w *watched) { open(t, w.path) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := watchNew(t, "one")
+				write(t, w.path, "seco")
+				time.AfterFunc(closeLook/2, func() { write(t, w.path, "second") })
+				recheck(t, w)
+				w.want(t, "one", 1)
+				looks(2)
+				w.want(t, "second", 2)
+			})
+		})
+	}
+}
+
 func TestSeveralSourcesShareAFile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := watchNew(t, "one")
