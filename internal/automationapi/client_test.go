@@ -119,6 +119,8 @@ func TestWhatAnAnswerMeans(t *testing.T) {
 		"400 with the words":               {400, words, Refused, "status 400"},
 		"200 with the words and no token":  {200, words, Refused, "status 200"},
 		"500":                              {500, other, Failed, "answered with status 500"},
+		"500 with a locked user":           {500, `{"errors":[{"message":"User is LOCKED"}]}`, Refused, "status 500"},
+		"500 with something else locked":   {500, `{"errors":[{"message":"The table is locked"}]}`, Failed, "status 500"},
 		"500 with the words in a page":     {500, "<p>Incorrect username or password " + bodyCanary, Failed, "status 500"},
 		"404":                              {404, other, Failed, "status 404"},
 		"429":                              {429, other, Failed, "status 429"},

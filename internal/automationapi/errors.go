@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -97,10 +98,14 @@ func refuses(status int) bool {
 	return status == http.StatusUnauthorized || status == http.StatusForbidden
 }
 
-func saysRefused(answer []byte) bool { return says(answer, "incorrect username or password") }
+// saysRefused also knows a locked user, whose words are not documented: each
+// further attempt might prolong the lock.
+func saysRefused(answer []byte) bool {
+	return says(answer, "incorrect username or password") || says(answer, "user", "locked") || says(answer, "account", "locked")
+}
 
-// says looks for words, in lower case, in the messages of an answer.
-func says(answer []byte, words string) bool {
+// says looks for words, in lower case, that stand in one message of an answer.
+func says(answer []byte, words ...string) bool {
 	var list struct {
 		Errors []struct {
 			Message string `json:"message"`
@@ -110,7 +115,8 @@ func says(answer []byte, words string) bool {
 		return false
 	}
 	for _, e := range list.Errors {
-		if strings.Contains(strings.ToLower(e.Message), words) {
+		message := strings.ToLower(e.Message)
+		if !slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(message, word) }) {
 			return true
 		}
 	}
