@@ -259,6 +259,9 @@ func (env *environment) leaveAtExit() {
 			a.entry.leave()
 		}
 	}
+	for e := range draining.Range {
+		e.(*entry).leave()
+	}
 }
 
 // close tolerates an environment that was built by half.

@@ -196,6 +196,9 @@ func (e *entry) version() string {
 
 func releaseEntry(e *entry) { _, _ = entries.Delete(e.key) }
 
+// draining are the entries of earlier configs whose last calls are under way.
+var draining sync.Map // *entry
+
 // closing counts the sessions that are on their way out. At exit, exiting is
 // cancelled once those that are still used have had their time.
 var (
@@ -237,8 +240,10 @@ func (e *entry) Destruct() error {
 	for _, s := range e.sessions {
 		s.Drain()
 	}
+	draining.Store(e, nil)
 	closing.Go(func() {
 		e.close(exiting, e.lifetime)
+		draining.Delete(e)
 		e.password.Close()
 		_ = e.transport.Cleanup()
 		e.fleet.release()

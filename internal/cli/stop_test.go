@@ -165,3 +165,48 @@ func TestAKilledSidecarLeavesOneSessionAndTheNextMakesOne(t *testing.T) {
 		}
 	}
 }
+
+// A call that outlives its config keeps its session, but not beyond the stop.
+func TestSIGTERMLogsOutTheSessionOfAnEarlierConfigToo(t *testing.T) {
+	h, upstream, listen := newHome(t), newWatchedPlant(t), freeAddress(t)
+	socket := filepath.Join(h.runtime, "admin.sock")
+	config := func(lifetime string) string {
+		return write(t, filepath.Join(h.data, "Caddyfile"), fmt.Sprintf(`{
+	admin "unix/%s|0600"
+	grace_period 25s
+}
+http://%s {
+	controlm %s {
+		tls_ca_file %s
+		username batch
+		password {env.CTM_PASSWORD}
+		session_lifetime %s
+	}
+}
+`, socket, listen, upstream.url, upstream.ca, lifetime))
+	}
+	call := func() {
+		t.Helper()
+		if status, body := get(t, "http://"+listen+"/automation-api/config/servers", ""); status != http.StatusOK {
+			t.Fatalf("got %d %s", status, body)
+		}
+	}
+	env := []string{"CTM_PASSWORD=" + canary}
+	p := h.start(t, env, "run", "--adapter", "caddyfile", "--config", config("30m"))
+	p.waitFor("serving initial configuration")
+	call()
+	openDownload(t, listen)
+	if code, out := h.run(t, env, "reload", "--adapter", "caddyfile", "--config", config("20m"), "--address", "unix/"+socket); code != 0 {
+		t.Fatalf("reload ended with %d: %s", code, out)
+	}
+	call()
+	signalled := time.Now()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "both sessions are logged out", func() bool { return len(upstream.loggedOut()) == 2 })
+	if last := upstream.loggedOut()[1].Sub(signalled); last > logOutWithin {
+		t.Errorf("the last log-out came after %s", last)
+	}
+	p.end(syscall.SIGKILL)
+}
