@@ -164,28 +164,47 @@ func (h *Handler) ensure(ctx context.Context, a *account) error {
 	env := h.env
 	var tried endpoint.Tried
 	i, _ := env.fleet.Next(&tried)
+	var soonest error
 	for {
-		source, use, err := h.take(ctx, a, i)
+		source, use, err := h.take(ctx, a, i, session.Use{})
 		if err == nil {
 			source.Release(use)
 			return nil
 		}
-		if !env.fleet.learn(ctx, i, err, false) {
+		elsewhere := env.fleet.learn(ctx, i, err, false)
+		soonest = sooner(soonest, err)
+		if !elsewhere {
 			return err
 		}
 		next, ok := env.fleet.Next(&tried)
 		if !ok {
-			return err
+			return soonest
 		}
 		i = next
 	}
 }
 
-// take takes a token of the account at endpoint i. A session that a reload has
-// ended is not opened again for a call that comes late to the old config: it
-// goes with the new one's, if that still leads to the same place.
-func (h *Handler) take(ctx context.Context, a *account, i int) (session.Source, session.Use, error) {
-	use, err := a.sources[i].Take(ctx)
+// sooner chooses, of what was met at two endpoints, what is answered: an
+// endpoint that is not waited for may be back at any time, and of those that
+// are the one that is asked again first.
+func sooner(one, other error) error {
+	a, waits := errors.AsType[*session.PausedError](one)
+	b, alsoWaits := errors.AsType[*session.PausedError](other)
+	switch {
+	case one == nil || !alsoWaits:
+		return other
+	case !waits || a.RetryAfter < b.RetryAfter:
+		return one
+	}
+	return other
+}
+
+// take takes a token of the account at endpoint i, another than that of not. A
+// session that a reload has ended is not opened again for a call that comes
+// late to the old config: it goes with the new one's, if that still leads to
+// the same place.
+func (h *Handler) take(ctx context.Context, a *account, i int, not session.Use) (session.Source, session.Use, error) {
+	use, err := a.sources[i].Take(ctx, not)
 	if !errors.Is(err, session.ErrClosed) {
 		return a.sources[i], use, err
 	}
@@ -194,6 +213,6 @@ func (h *Handler) take(ctx context.Context, a *account, i int) (session.Source, 
 		return a.sources[i], use, err
 	}
 	source := env.accounts[a.name].sources[i]
-	use, err = source.Take(ctx)
+	use, err = source.Take(ctx, session.Use{})
 	return source, use, err
 }

@@ -32,6 +32,9 @@ type call struct {
 	source  session.Source // of the endpoint that is tried
 	use     session.Use
 	using   bool // use is to be released
+	// What upstream did not take of this call, and whose it was.
+	rejected   session.Use
+	rejectedBy session.Source
 }
 
 type callKey struct{}

@@ -195,6 +195,21 @@ func TestWhatMovesToTheSecondEndpoint(t *testing.T) {
 	}
 }
 
+// The body that breaks is the caller's, and says nothing of the endpoint.
+func TestBodiesThatBreakMoveNothing(t *testing.T) {
+	machines := pair(t)
+	g := startGateway(t, surviveSite(machines, wireUser(t)))
+	wantReply(t, g.get(surviveGet), 200, "")
+	for range 5 {
+		got := g.raw("POST " + wireEcho + " HTTP/1.1\r\nHost: {HOST}\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nzz\r\n")
+		got.wantOwn(t, 400, "ctmgate.bad_body")
+	}
+	wantReply(t, g.get(surviveGet), 200, "")
+	if n := len(machines[1].attempts()); n != 0 {
+		t.Errorf("there were %d logins at the second endpoint", n)
+	}
+}
+
 func TestAPageOfABalancerThreeTimesInARowMovesEveryKindOfAccount(t *testing.T) {
 	for _, words := range []string{wireUser(t), "api_token {file." + secretFile(t, canaryToken) + "}"} {
 		kind, _, _ := strings.Cut(words, " ")

@@ -17,8 +17,9 @@ import (
 type lastHop struct{ wire http.RoundTripper }
 
 // RoundTrip sends the call, and sends it once more if its token turns out to
-// be rejected; twice, if that token had been replaced by then: what it is sent
-// with next may be as old as what ended it, such as a restart of upstream.
+// be rejected; twice, if that token had been replaced by then, or the second
+// one was of another endpoint: what it is sent with next may be as old as what
+// ended it, such as a restart of upstream.
 func (t lastHop) RoundTrip(req *http.Request) (*http.Response, error) {
 	c := req.Context().Value(callKey{}).(*call)
 	if c.body != nil {
@@ -29,28 +30,46 @@ func (t lastHop) RoundTrip(req *http.Request) (*http.Response, error) {
 		unauthorized, expired := rejection(res)
 		rejected := unauthorized || expired
 		if !rejected {
-			c.source.Accepted(c.use)
+			c.passed(res)
 		}
-		current := c.source.IsCurrent(c.use)
-		if !rejected || replays == most || !c.source.Reject(c.use, c.path.Template(), expired) {
+		if !c.source.IsCurrent(c.use) && replays == 0 || replays == 1 && c.source != c.rejectedBy {
+			most = 2
+		}
+		if !rejected || replays >= most || !c.source.Reject(c.use, c.operation(), expired) {
 			if replays > 0 {
 				c.visit.rejected = rejected
-				c.source.Replayed(c.path.Template(), unauthorized)
+				c.source.Replayed(c.operation(), unauthorized)
 			}
 			return res, nil
 		}
-		if !current && replays == 0 {
-			most++
-		}
+		c.rejected, c.rejectedBy = c.use, c.source
 		discard(res)
 		c.end()
 		res, err = t.send(req, c)
 		if replays++; err == nil || isWireError(err) {
 			c.visit.replays++
 		}
+		if !expired && errors.Is(err, errReplayImpossible) {
+			c.rejectedBy.Unreplayed(c.rejected, c.operation())
+		}
 	}
 	return nil, err
 }
+
+// passed notes an answer that is no rejection. A balancer's page says nothing
+// of the token.
+func (c *call) passed(res *http.Response) {
+	if outcomeOf(res) != endpoint.Answered {
+		return
+	}
+	c.source.Accepted(c.use)
+	if c.body != nil {
+		c.source.Passed(c.operation())
+	}
+}
+
+// operation is what rights are had or lacked for.
+func (c *call) operation() string { return c.path.Judged() + " " + c.path.Template() }
 
 // rejection tells whether an answer is a 401, and whether it says that the
 // token is invalid or expired (controlm-api.md, section 2).
@@ -68,7 +87,10 @@ func rejection(res *http.Response) (unauthorized, expired bool) {
 // it is known not to have been received.
 func (t lastHop) send(req *http.Request, c *call) (*http.Response, error) {
 	fleet := c.handler.env.fleet
-	var tried endpoint.Tried
+	var (
+		tried   endpoint.Tried
+		soonest error
+	)
 	i, _ := fleet.Next(&tried)
 	for {
 		res, err := t.try(req, c, i)
@@ -76,13 +98,18 @@ func (t lastHop) send(req *http.Request, c *call) (*http.Response, error) {
 			fleet.Report(i, outcomeOf(res))
 			return res, nil
 		}
-		if !fleet.learn(req.Context(), i, err, c.onlyReads()) {
+		if c.body != nil && c.body.Err() != nil {
+			return nil, err // the caller's doing: that says nothing of the endpoint
+		}
+		elsewhere := fleet.learn(req.Context(), i, err, c.onlyReads())
+		soonest = sooner(soonest, err)
+		if !elsewhere {
 			return nil, err
 		}
 		c.end()
 		next, ok := fleet.Next(&tried)
 		if !ok {
-			return nil, err
+			return nil, soonest
 		}
 		i = next
 	}
@@ -108,6 +135,10 @@ func (t lastHop) try(req *http.Request, c *call, i int) (*http.Response, error) 
 			return nil, err
 		}
 		if err != nil {
+			// The next call is to find another token than the rejected one.
+			if source, use, err := c.handler.take(req.Context(), c.account, i, c.rejected); err == nil {
+				source.Release(use)
+			}
 			return nil, errReplayImpossible
 		}
 		out.Body = body
@@ -115,7 +146,7 @@ func (t lastHop) try(req *http.Request, c *call, i int) (*http.Response, error) 
 		// net/http sends a POST again in no other case.
 		out.GetBody = c.body.Attempt
 	}
-	source, use, err := c.handler.take(req.Context(), c.account, i)
+	source, use, err := c.handler.take(req.Context(), c.account, i, c.rejected)
 	if err != nil {
 		if out.Body != nil {
 			_ = out.Body.Close()

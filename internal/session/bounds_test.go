@@ -113,7 +113,7 @@ func TestTurnsOfOverlappingKeysNeverDeadlock(t *testing.T) {
 				return nil
 			})
 			wg.Go(func() {
-				u, err := r.Take(t.Context())
+				u, err := r.Take(t.Context(), Use{})
 				if err != nil {
 					t.Errorf("%v: %v", keys, err)
 					return
@@ -148,7 +148,7 @@ func TestRejectionsAtBothEndpointsDrawOnOneBudget(t *testing.T) {
 		}
 		pass(2 * time.Second)
 		one.use(t)
-		if _, err := two.Take(t.Context()); err == nil {
+		if _, err := two.Take(t.Context(), Use{}); err == nil {
 			t.Error("the budget gave two logins in 2 s")
 		}
 	})
@@ -209,7 +209,7 @@ func TestMoreTakesThanMayWaitAreToldSoAtOnce(t *testing.T) {
 		r.storm(t, &wg, waitingMost-1)
 		ctx, leave := context.WithCancel(t.Context())
 		left := make(chan error, 1)
-		go func() { _, err := r.Take(ctx); left <- err }()
+		go func() { _, err := r.Take(ctx, Use{}); left <- err }()
 		synctest.Wait()
 		start := time.Now()
 		for range 10 {
@@ -371,7 +371,7 @@ func TestAClockThatJumpsDuringALoginCostsOneFailure(t *testing.T) {
 		r := newRig(t)
 		gate := r.issuer.block()
 		got := make(chan error, 1)
-		go func() { _, err := r.Take(t.Context()); got <- err }()
+		go func() { _, err := r.Take(t.Context(), Use{}); got <- err }()
 		synctest.Wait()
 		r.started = r.started.Add(-time.Hour) // for the session, an hour has passed
 		gate <- nil

@@ -92,7 +92,7 @@ func TestALoginUnderWayAtDrainIsLoggedOutWhenItsCallerHasLeft(t *testing.T) {
 		gate := r.issuer.block()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := r.Take(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := r.Take(ctx, Use{}); !errors.Is(err, context.DeadlineExceeded) {
 			t.Fatalf("got error %v", err)
 		}
 		r.Drain()
@@ -130,7 +130,7 @@ func TestManyWaitersAtDrainShareOneLogin(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 200 {
 			wg.Go(func() {
-				u, err := r.Take(t.Context())
+				u, err := r.Take(t.Context(), Use{})
 				if err != nil {
 					t.Errorf("a request on its way failed: %v", err)
 					return
@@ -162,7 +162,7 @@ func TestCloseWaitsForTheLastUse(t *testing.T) {
 		if !r.issuer.loggedOut("token-1") {
 			t.Error("not logged out")
 		}
-		if _, err := r.Take(t.Context()); !errors.Is(err, ErrClosed) {
+		if _, err := r.Take(t.Context(), Use{}); !errors.Is(err, ErrClosed) {
 			t.Errorf("a Take after Close got %v, want ErrClosed", err)
 		}
 		r.wantLogins(t, 1)
@@ -208,7 +208,7 @@ func TestCloseEndsALoginUnderWay(t *testing.T) {
 		r := newRig(t)
 		r.issuer.block()
 		failed := make(chan error, 1)
-		go func() { _, err := r.Take(context.Background()); failed <- err }()
+		go func() { _, err := r.Take(context.Background(), Use{}); failed <- err }()
 		synctest.Wait()
 		if took := r.closeWithin(2 * time.Second); took != 2*time.Second {
 			t.Errorf("Close took %v, want 2s", took)
@@ -230,7 +230,7 @@ func TestALoginThatSucceedsAfterCloseIsLoggedOut(t *testing.T) {
 			return nil
 		})
 		failed := make(chan error, 1)
-		go func() { _, err := r.Take(context.Background()); failed <- err }()
+		go func() { _, err := r.Take(context.Background(), Use{}); failed <- err }()
 		synctest.Wait()
 		r.closeWithin(2 * time.Second)
 		if !r.issuer.loggedOut("token-1") {
@@ -278,7 +278,7 @@ func TestAClosedWarmSessionDoesNothingMore(t *testing.T) {
 func TestAnAPITokenIsGivenAsItIs(t *testing.T) {
 	p := &password{text: "api-token-1", version: 1}
 	s := Standing{Secret: p}
-	u, err := s.Take(t.Context())
+	u, err := s.Take(t.Context(), Use{})
 	if err != nil || u.Token.Reveal() != "api-token-1" {
 		t.Fatalf("got %s, error %v", u.Token.Reveal(), err)
 	}
@@ -295,7 +295,7 @@ func TestAnAPITokenIsGivenAsItIs(t *testing.T) {
 	if !s.Reject(u, "op", true) || s.IsCurrent(u) {
 		t.Error("a newer API token was not found")
 	}
-	again, _ := s.Take(t.Context())
+	again, _ := s.Take(t.Context(), Use{})
 	if again.Token.Reveal() != "api-token-2" {
 		t.Errorf("got %s after the change", again.Token.Reveal())
 	}
@@ -345,7 +345,7 @@ func TestEverythingAtOnce(t *testing.T) {
 			wg.Go(func() {
 				for end := time.Now().Add(time.Minute); time.Now().Before(end); {
 					<-time.After(mrand.N(400 * time.Millisecond))
-					u, err := r.Take(t.Context())
+					u, err := r.Take(t.Context(), Use{})
 					if err != nil {
 						_, failed := errors.AsType[*FailedError](err)
 						_, paused := errors.AsType[*PausedError](err)

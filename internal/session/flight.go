@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"time"
@@ -40,10 +41,12 @@ func (s *Session) fly() (any, error) {
 		s.work.Done()
 	}()
 
-	if g := s.current.Load(); !s.force(false) && g.stateAt(s.now()) == Fresh && g.version == s.passwordVersion() {
+	g := s.current.Load()
+	doubted := g != nil && s.trust() == g
+	if !s.force(false) && !doubted && g.stateAt(s.now()) == Fresh && g.version == s.passwordVersion() {
 		return nil, nil
 	}
-	if err := s.mayLogIn(); err != nil {
+	if err := s.mayLogIn(doubted); err != nil {
 		return nil, err
 	}
 	tried, err := s.logIn()
@@ -55,6 +58,9 @@ func (s *Session) fly() (any, error) {
 			_, err = s.logIn()
 		}
 	}
+	if doubted && err == nil {
+		s.Observe(Event{Kind: TokenRejected, Number: g.number})
+	}
 	return nil, err
 }
 
@@ -64,8 +70,9 @@ var errSlow = errors.New("logging in took longer than session_lifetime")
 // ErrRejections is the cause of a pause after too many rejections.
 var ErrRejections = errors.New("upstream keeps rejecting new tokens")
 
-// mayLogIn says why a login must not be tried now, or nil.
-func (s *Session) mayLogIn() error {
+// mayLogIn says why a login must not be tried now, or nil. Doubted means that a
+// rejection causes it, beside s.rejected.
+func (s *Session) mayLogIn(doubted bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if wait := time.Until(s.pausedUntil); wait > 0 {
@@ -74,7 +81,7 @@ func (s *Session) mayLogIn() error {
 	if s.tooMany() {
 		return &BusyError{RetryAfter: busyRetry, What: "sessions of this account that long calls still use"}
 	}
-	if !s.rejected {
+	if !s.rejected && !doubted {
 		return nil
 	}
 	password, _ := s.Password.Current()
@@ -109,7 +116,11 @@ func (s *Session) logIn() (version uint64, err error) {
 	defer cancel()
 	leave, err := s.Refusals.turn(ctx, s.Keys)
 	if err != nil {
-		return s.passwordVersion(), s.noteFailure(secret.Value{}, err, s.LoginTimeout, false)
+		// Nothing was asked of the API, so there is nothing to back off from.
+		if s.ctx.Err() != nil {
+			return 0, ErrClosed
+		}
+		return 0, &FailedError{Err: fmt.Errorf("waiting for another login of the same user: %w", err)}
 	}
 	defer leave()
 	password, version := s.Password.Current()

@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -63,7 +64,7 @@ func TestRetryInAPauseAfterRejectionsTriesAtOnce(t *testing.T) {
 			r.Reject(u, "op", true)
 			r.Release(u)
 		}
-		_, err := r.Take(t.Context())
+		_, err := r.Take(t.Context(), Use{})
 		errorAs[*PausedError](t, err)
 		if err := r.Retry(t.Context()); err != nil {
 			t.Errorf("Retry: %v", err)
@@ -83,13 +84,13 @@ func TestALivingTokenServesWhereTooManyWait(t *testing.T) {
 		var wg sync.WaitGroup
 		for range waitingMost {
 			wg.Go(func() {
-				if u, err := r.Take(t.Context()); err == nil {
+				if u, err := r.Take(t.Context(), Use{}); err == nil {
 					r.Release(u)
 				}
 			})
 		}
 		synctest.Wait()
-		u, err := r.Take(t.Context())
+		u, err := r.Take(t.Context(), Use{})
 		if err != nil {
 			t.Errorf("Take, with a token that lives for 59 s: %v", err)
 		} else {
@@ -109,7 +110,7 @@ func TestARetryAtSeveralEndpointsSpendsOneAttempt(t *testing.T) {
 		first, second := newRig(t, of), newRig(t, of)
 		first.issuer.fail(errWrong)
 		second.issuer.fail(errWrong)
-		if _, err := first.Take(t.Context()); err == nil {
+		if _, err := first.Take(t.Context(), Use{}); err == nil {
 			t.Fatal("a refused login gave a token")
 		}
 		leave, err := shared.turn(t.Context(), first.Keys)
@@ -117,7 +118,7 @@ func TestARetryAtSeveralEndpointsSpendsOneAttempt(t *testing.T) {
 			t.Fatal(err)
 		}
 		var calls sync.WaitGroup
-		calls.Go(func() { _, _ = second.Take(t.Context()) })
+		calls.Go(func() { _, _ = second.Take(t.Context(), Use{}) })
 		synctest.Wait()
 		calls.Go(func() {
 			if err := first.Retry(t.Context()); err == nil {
@@ -130,5 +131,35 @@ func TestARetryAtSeveralEndpointsSpendsOneAttempt(t *testing.T) {
 		if n := first.issuer.logins() + second.issuer.logins(); n != 2 {
 			t.Errorf("%d attempts, expected one before the retry and one for it", n)
 		}
+	})
+}
+
+// It was never asked, so there is nothing to back off from.
+func TestALoginThatHadNoTurnIsNoFailure(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		shared := NewRefusals()
+		hanging := newRig(t, func(c *Config) { c.Refusals, c.Keys = shared, []string{"one", "two"} })
+		r := newRig(t, func(c *Config) { c.Refusals, c.Keys, c.LoginTimeout = shared, []string{"two"}, 2*time.Second })
+		hanging.issuer.script(func(ctx context.Context, _ int, _ string) error {
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		var calls sync.WaitGroup
+		calls.Go(func() { _, _ = hanging.Take(t.Context(), Use{}) })
+		synctest.Wait()
+		for range 3 {
+			begun := time.Now()
+			if failed := takeError[*FailedError](t, r); !errors.Is(failed, context.DeadlineExceeded) {
+				t.Errorf("got %v", failed)
+			}
+			if waited := time.Since(begun); waited != 2*time.Second {
+				t.Errorf("it waited for %v", waited)
+			}
+		}
+		if n := r.count(LoginFailed); n != 0 || r.Status().State != "none" {
+			t.Errorf("%d failures, and its state is %s", n, r.Status().State)
+		}
+		calls.Wait()
+		wantToken(t, r.use(t), "token-1")
 	})
 }

@@ -14,7 +14,7 @@ func TestStatusNamesTheState(t *testing.T) {
 	failing := func(cause error) func(*testing.T, *rig) {
 		return func(t *testing.T, r *rig) {
 			r.issuer.fail(cause)
-			if _, err := r.Take(t.Context()); !errors.Is(err, cause) {
+			if _, err := r.Take(t.Context(), Use{}); !errors.Is(err, cause) {
 				t.Fatalf("got error %v", err)
 			}
 		}
@@ -107,7 +107,7 @@ func TestStatusCountsWhatHappened(t *testing.T) {
 // takeError returns the error of a Take, which must be an E.
 func takeError[E error](t *testing.T, r *rig) E {
 	t.Helper()
-	_, err := r.Take(t.Context())
+	_, err := r.Take(t.Context(), Use{})
 	return errorAs[E](t, err)
 }
 
@@ -129,11 +129,11 @@ func TestStatusTellsTheLastErrorAndWhenTheNextAttemptMayBeMade(t *testing.T) {
 			if next := r.Status().NextAttempt; !next.IsZero() {
 				t.Fatalf("attempt %d may be made, but not before %v", n+1, next)
 			}
-			_, _ = r.Take(t.Context())
+			_, _ = r.Take(t.Context(), Use{})
 			left := time.Until(r.Status().NextAttempt)
 			for _, wait := range []time.Duration{0, left - 1} { // makes no attempt, and hides no reason
 				pass(wait)
-				_, _ = r.Take(t.Context())
+				_, _ = r.Take(t.Context(), Use{})
 				r.wantLogins(t, n+1)
 				if got := r.Status().LastError; got != cause.Error() {
 					t.Errorf("last error %q, want %q", got, cause)
@@ -215,7 +215,7 @@ func TestRenewInAStormOfTakesMakesOneLogin(t *testing.T) {
 func (r *rig) storm(t *testing.T, wg *sync.WaitGroup, n int) {
 	for range n {
 		wg.Go(func() {
-			u, err := r.Take(t.Context())
+			u, err := r.Take(t.Context(), Use{})
 			if err != nil {
 				t.Errorf("a Take that could wait: %v", err)
 				return

@@ -16,7 +16,7 @@ func TestARefusedPasswordIsTriedSeldomAndEverMoreSeldom(t *testing.T) {
 		r.issuer.fail(errWrong)
 		const m, h = time.Minute, time.Hour
 		for n, pause := range []time.Duration{15 * m, 30 * m, h, 2 * h, 4 * h, 4 * h, 4 * h} {
-			_, err := r.Take(t.Context())
+			_, err := r.Take(t.Context(), Use{})
 			refused := errorAs[*RefusedError](t, err)
 			if !errors.Is(err, errWrong) {
 				t.Errorf("attempt %d: error %v does not name its cause", n+1, err)
@@ -27,7 +27,7 @@ func TestARefusedPasswordIsTriedSeldomAndEverMoreSeldom(t *testing.T) {
 			r.wantLogins(t, n+1)
 			pass(pause - 1)
 			for range 100 {
-				_, err = r.Take(t.Context())
+				_, err = r.Take(t.Context(), Use{})
 				known := errorAs[*RefusedError](t, err)
 				if !known.Until.Equal(refused.Until) || known.Err != nil {
 					t.Fatalf("got %v until %v, want no attempt before %v", known.Err, known.Until, refused.Until)
@@ -43,17 +43,17 @@ func TestTheCountOfRefusalsEndsWithASuccess(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newRig(t, func(c *Config) { c.IdleTimeout = time.Minute })
 		r.issuer.fail(errWrong)
-		_, err := r.Take(t.Context())
+		_, err := r.Take(t.Context(), Use{})
 		errorAs[*RefusedError](t, err)
 		pass(coolDown)
-		_, err = r.Take(t.Context())
+		_, err = r.Take(t.Context(), Use{})
 		errorAs[*RefusedError](t, err)
 		pass(2 * coolDown)
 		r.issuer.fail(nil)
 		r.use(t)
 		pass(time.Hour)
 		r.issuer.fail(errWrong)
-		_, err = r.Take(t.Context())
+		_, err = r.Take(t.Context(), Use{})
 		if got := time.Until(errorAs[*RefusedError](t, err).Until); got != coolDown {
 			t.Errorf("next attempt in %v, want %v again", got, coolDown)
 		}
@@ -64,16 +64,16 @@ func TestAChangedPasswordHasOneAttemptAtOnce(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newRig(t)
 		r.issuer.fail(errWrong)
-		_, err := r.Take(t.Context())
+		_, err := r.Take(t.Context(), Use{})
 		errorAs[*RefusedError](t, err)
 		r.password.change("second")
 		for range 10 {
-			_, err = r.Take(t.Context())
+			_, err = r.Take(t.Context(), Use{})
 			errorAs[*RefusedError](t, err)
 		}
 		r.wantLogins(t, 2)
 		r.password.change("first") // refused before, and still so
-		_, err = r.Take(t.Context())
+		_, err = r.Take(t.Context(), Use{})
 		errorAs[*RefusedError](t, err)
 		r.wantLogins(t, 2)
 		r.password.change("third")
@@ -102,7 +102,7 @@ func TestANewerPasswordFoundAfterARefusalIsTriedInTheSameFlight(t *testing.T) {
 					}
 					return nil
 				})
-				u, err := r.Take(t.Context())
+				u, err := r.Take(t.Context(), Use{})
 				if row.token == "" {
 					errorAs[*RefusedError](t, err)
 				} else {
@@ -134,7 +134,7 @@ func TestTheIssuerJudgesOnlyItsOwnErrors(t *testing.T) {
 		r := newRig(t)
 		for _, err := range []error{errWrong, errDown} {
 			r.issuer.fail(err)
-			_, _ = r.Take(t.Context())
+			_, _ = r.Take(t.Context(), Use{})
 			r.password.change("other")
 		}
 		for _, err := range r.issuer.judged {
@@ -160,7 +160,7 @@ func TestALivingTokenServesOnWhileTheNewPasswordIsRefused(t *testing.T) {
 		}
 		r.wantLogins(t, 3) // the first, and two refusals with 15 min between them
 		pass(time.Minute)
-		_, err := r.Take(t.Context())
+		_, err := r.Take(t.Context(), Use{})
 		errorAs[*RefusedError](t, err)
 		r.wantLogins(t, 3)
 	})
@@ -172,7 +172,7 @@ func TestSessionsOfTheSameUserShareRefusals(t *testing.T) {
 		with := func(key string) *rig {
 			r := newRig(t, func(c *Config) { c.Refusals, c.Keys = shared, []string{key} })
 			r.issuer.fail(errWrong)
-			_, err := r.Take(t.Context())
+			_, err := r.Take(t.Context(), Use{})
 			errorAs[*RefusedError](t, err)
 			return r
 		}
@@ -194,7 +194,7 @@ func TestSessionsOfOneUserThatStartAtOnceTryAWrongPasswordOnce(t *testing.T) {
 			rigs = append(rigs, r)
 			gates = append(gates, r.issuer.block())
 			wg.Go(func() {
-				_, err := r.Take(t.Context())
+				_, err := r.Take(t.Context(), Use{})
 				if refused, ok := errors.AsType[*RefusedError](err); !ok || time.Until(refused.Until) != coolDown {
 					t.Errorf("got error %v, want a refusal for %v", err, coolDown)
 				}
@@ -223,7 +223,7 @@ func TestFailuresAreRetriedWithBackoff(t *testing.T) {
 		r.issuer.fail(errDown)
 		for n, base := range []time.Duration{1, 2, 4, 8, 16, 32, 48, 48, 48} {
 			base *= time.Second
-			_, err := r.Take(t.Context())
+			_, err := r.Take(t.Context(), Use{})
 			failed := errorAs[*FailedError](t, err)
 			if failed.RetryAfter < base || failed.RetryAfter >= base+base/4 || failed.RetryAfter > time.Minute {
 				t.Fatalf("after failure %d: retry after %v, want %v and up to a quarter more", n+1, failed.RetryAfter, base)
@@ -232,7 +232,7 @@ func TestFailuresAreRetriedWithBackoff(t *testing.T) {
 			for _, wait := range []time.Duration{0, failed.RetryAfter / 2, failed.RetryAfter - failed.RetryAfter/2 - 1} {
 				pass(wait)
 				start := time.Now()
-				_, err = r.Take(t.Context())
+				_, err = r.Take(t.Context(), Use{})
 				paused := errorAs[*PausedError](t, err)
 				if paused.RetryAfter != time.Until(end) || time.Since(start) != 0 {
 					t.Fatalf("paused for %v, told after %v; want %v, at once", paused.RetryAfter, time.Since(start), time.Until(end))

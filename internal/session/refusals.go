@@ -105,23 +105,3 @@ func (r *Refusals) forget(keys []string, password secret.Value) {
 		r.seen.Delete(secret.Fingerprint(key, password.Reveal()))
 	}
 }
-
-// rights remembers which operations ended in 401 with a new token as well:
-// there the account lacks a right, and a login would not help.
-type rights struct{ seen *ttlmap.Map[struct{}] }
-
-const (
-	rightsMemory = 10 * time.Minute
-	rightsMost   = 1_000
-)
-
-func newRights() *rights { return &rights{ttlmap.New[struct{}](rightsMost)} }
-
-func (r *rights) lacks(operation string) bool {
-	_, _, ok := r.seen.Get(operation)
-	return ok
-}
-
-func (r *rights) note(operation string) { r.seen.Set(operation, struct{}{}, rightsMemory) }
-
-func (r *rights) forget(operation string) { r.seen.Delete(operation) }

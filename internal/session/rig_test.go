@@ -215,7 +215,7 @@ func (r *rig) allEnded(t *testing.T) {
 
 func (r *rig) take(t *testing.T) Use {
 	t.Helper()
-	u, err := r.Take(t.Context())
+	u, err := r.Take(t.Context(), Use{})
 	if err != nil {
 		t.Fatalf("Take: %v", err)
 	}

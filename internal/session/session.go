@@ -132,8 +132,9 @@ type Session struct {
 	failures    int
 	pausedUntil time.Time
 	pauseCause  error
-	rejected    bool // the next login is caused by a rejection
-	forced      bool // the next flight logs in, however fresh the token is
+	rejected    bool   // the next login is caused by a rejection
+	doubted     *grant // upstream may not take it: the next flight replaces it
+	forced      bool   // the next flight logs in, however fresh the token is
 }
 
 // New returns a session that has not logged in.
@@ -166,15 +167,15 @@ func (s *Session) Warm() {
 	poke(s.wake)
 }
 
-// Take returns a token to send. It waits for a login only when there is no
-// usable token, and no longer than ctx. The caller releases the Use when the
-// request that carries the token has ended.
-func (s *Session) Take(ctx context.Context) (Use, error) {
+// Take returns a token to send, another than that of not. It waits for a login
+// only when there is no such token, and no longer than ctx. The caller
+// releases the Use when the request that carries the token has ended.
+func (s *Session) Take(ctx context.Context, not Use) (Use, error) {
 	now := s.now()
 	s.takes.Add(1)
 	s.lastUse.Store(int64(now.mono))
 	g := s.current.Load()
-	if state := g.stateAt(now); state == Fresh || state == Due {
+	if state := g.stateAt(now); g != not.g && (state == Fresh || state == Due) {
 		if state == Due || g.version != s.passwordVersion() {
 			poke(s.wake)
 		}
@@ -183,16 +184,17 @@ func (s *Session) Take(ctx context.Context) (Use, error) {
 		}
 	}
 	if !s.await() {
-		if g.stateAt(now) != Dead && g.hold() {
+		if g != not.g && g.stateAt(now) != Dead && g.hold() {
 			return Use{Token: g.token, g: g, sent: now.mono}, nil
 		}
 		return Use{}, &BusyError{RetryAfter: busyRetry, What: "calls that wait for a login"}
 	}
 	defer s.awaited()
 	for {
+		s.doubt(not.g)
 		err := s.obtain(ctx)
 		g := s.current.Load()
-		usable := g.stateAt(s.now()) != Dead
+		usable := g != not.g && g.stateAt(s.now()) != Dead
 		// A failed renewal costs nothing while the old token lives.
 		if err != nil && (ctx.Err() != nil || !usable) {
 			return Use{}, err
@@ -217,54 +219,7 @@ func (s *Session) Version() string {
 // Release ends u: the request that carried its token is over.
 func (s *Session) Release(u Use) {
 	s.lastUse.Store(int64(s.now().mono))
-	s.letGo(u.g)
-}
-
-// IsCurrent tells whether the token of u is the one that is in force.
-func (s *Session) IsCurrent(u Use) bool { return s.current.Load() == u.g }
-
-// Accepted tells that upstream took the token of u.
-func (s *Session) Accepted(u Use) {
-	for {
-		last := u.g.accepted.Load()
-		if last >= int64(u.sent) || u.g.accepted.CompareAndSwap(last, int64(u.sent)) {
-			return
-		}
-	}
-}
-
-// Reject tells that upstream did not take the token of u for operation.
-// Certain means that upstream named the token as the cause; a bare 401 may be
-// about rights. It returns whether a second try with another token is worth
-// it (contract.md, 3.7).
-func (s *Session) Reject(u Use, operation string, certain bool) bool {
-	if s.current.Load() != u.g {
-		return true // another request was first; the next token differs
-	}
-	if !certain && (s.now().mono-u.g.born.mono < rejectionEvery ||
-		u.g.accepted.Load() > int64(u.sent) || s.rights.lacks(operation)) {
-		return false
-	}
-	if s.current.CompareAndSwap(u.g, nil) {
-		s.mu.Lock()
-		s.rejected = true
-		s.mu.Unlock()
-		s.Observe(Event{Kind: TokenRejected, Number: u.g.number})
-		s.retire(u.g)
-		poke(s.wake) // a warm session does not wait for a next call
-	}
-	return true
-}
-
-// Replayed tells how the second try of operation ended. Another 401 is about
-// rights: it is remembered, so that it does not cost a login each time, until
-// a second try ends otherwise.
-func (s *Session) Replayed(operation string, unauthorized bool) {
-	if unauthorized {
-		s.rights.note(operation)
-	} else {
-		s.rights.forget(operation)
-	}
+	s.letGo(u.g, true)
 }
 
 // Drain begins the end: nothing is renewed any more, and tokens are logged
@@ -296,7 +251,7 @@ func (s *Session) Close(ctx context.Context) {
 	left := slices.Collect(maps.Keys(s.grants))
 	s.mu.Unlock()
 	for _, g := range left {
-		s.logOut(g)
+		s.logOut(g, g.holds.Load() > 1)
 	}
 	s.cancel()
 	s.work.Wait()
@@ -347,26 +302,29 @@ func (s *Session) end(g *grant) {
 // retire gives up the session's own hold on g.
 func (s *Session) retire(g *grant) {
 	if g != nil && g.retired.CompareAndSwap(false, true) {
-		s.letGo(g)
+		s.letGo(g, false)
 	}
 }
 
-// letGo gives up one hold on g, and logs it out if that was the last.
-func (s *Session) letGo(g *grant) {
+// letGo gives up one hold on g, and logs it out if that was the last: also one
+// past its lifetime if it was used to the end, since it is not documented that
+// use does not prolong a session. (controlm-api.md, section 3)
+func (s *Session) letGo(g *grant, used bool) {
 	switch g.holds.Add(-1) {
 	case 0:
-		s.logOut(g)
+		s.logOut(g, used)
 	case 1:
 		s.endUnused()
 	}
 }
 
-// logOut ends g upstream, once, in the background.
-func (s *Session) logOut(g *grant) {
+// logOut ends g upstream, once, in the background, unless it has ended by
+// itself. One that was used to the end may not have.
+func (s *Session) logOut(g *grant, used bool) {
 	s.mu.Lock()
 	_, known := s.grants[g]
 	delete(s.grants, g)
-	if known && g.stateAt(s.now()) != Dead {
+	if known && (used || g.stateAt(s.now()) != Dead) {
 		s.work.Go(func() { s.askLogOut(g) })
 	}
 	s.mu.Unlock()
@@ -376,7 +334,11 @@ func (s *Session) logOut(g *grant) {
 func (s *Session) askLogOut(g *grant) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), logoutTimeout)
 	defer cancel()
+	dead := g.stateAt(s.now()) == Dead
 	err := s.Issuer.LogOut(ctx, g.token)
+	if err != nil && dead {
+		return // as was to be expected
+	}
 	s.Observe(Event{Kind: LoggedOut, Err: err, Number: g.number})
 }
 

@@ -11,15 +11,19 @@ import (
 
 // Source gives tokens to requests: a Session, or a standing API token.
 type Source interface {
-	// Take returns a token to send; every Use is released once.
-	Take(ctx context.Context) (Use, error)
+	// Take returns a token to send, another than that of not; the zero Use is
+	// none. Every Use is released once.
+	Take(ctx context.Context, not Use) (Use, error)
 	Release(u Use)
 	// IsCurrent tells whether the next Take would give the token of u.
 	IsCurrent(u Use) bool
-	// Accepted, Reject and Replayed tell what upstream made of a token.
+	// Accepted, Reject, Replayed, Unreplayed and Passed tell what upstream made
+	// of a token.
 	Accepted(u Use)
 	Reject(u Use, operation string, certain bool) (again bool)
 	Replayed(operation string, unauthorized bool)
+	Unreplayed(u Use, operation string)
+	Passed(operation string)
 }
 
 // Use is one request's hold on a token.
@@ -34,7 +38,7 @@ type Use struct {
 type Standing struct{ Secret Password }
 
 // Take returns the API token as it is now.
-func (s Standing) Take(context.Context) (Use, error) {
+func (s Standing) Take(context.Context, Use) (Use, error) {
 	token, version := s.Secret.Current()
 	return Use{Token: token, version: version}, nil
 }
@@ -63,6 +67,12 @@ func (s Standing) Reject(u Use, _ string, certain bool) bool {
 
 // Replayed does nothing.
 func (Standing) Replayed(string, bool) {}
+
+// Unreplayed does nothing.
+func (Standing) Unreplayed(Use, string) {}
+
+// Passed does nothing.
+func (Standing) Passed(string) {}
 
 var (
 	_ Source = (*Session)(nil)

@@ -17,7 +17,7 @@ func TestAThousandFirstTakesShareOneLogin(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 1000 {
 			wg.Go(func() {
-				u, err := r.Take(t.Context())
+				u, err := r.Take(t.Context(), Use{})
 				if err != nil || u.Token.Reveal() != "token-1" {
 					t.Errorf("got %s, error %v", u.Token.Reveal(), err)
 					return
@@ -40,7 +40,7 @@ func TestAThousandWaitersShareOneFailure(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 1000 {
 			wg.Go(func() {
-				_, err := r.Take(t.Context())
+				_, err := r.Take(t.Context(), Use{})
 				if _, ok := errors.AsType[*FailedError](err); !ok || !errors.Is(err, errDown) {
 					t.Errorf("got error %v, want the failure of the shared login", err)
 				}
@@ -59,10 +59,10 @@ func TestASharedLoginOutlivesTheCallerThatStartedIt(t *testing.T) {
 		gate := r.issuer.block()
 		ctx, cancel := context.WithCancel(t.Context())
 		first, second := make(chan error, 1), make(chan error, 1)
-		go func() { _, err := r.Take(ctx); first <- err }()
+		go func() { _, err := r.Take(ctx, Use{}); first <- err }()
 		synctest.Wait()
 		go func() {
-			u, err := r.Take(t.Context())
+			u, err := r.Take(t.Context(), Use{})
 			if err == nil {
 				r.Release(u)
 			}
@@ -88,7 +88,7 @@ func TestAWaiterHonoursItsOwnDeadline(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 		defer cancel()
 		start := time.Now()
-		if _, err := r.Take(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := r.Take(ctx, Use{}); !errors.Is(err, context.DeadlineExceeded) {
 			t.Fatalf("got error %v, want the deadline", err)
 		}
 		if waited := time.Since(start); waited != 3*time.Second {
@@ -105,7 +105,7 @@ func TestAHangingLoginEndsAtTheLoginTimeout(t *testing.T) {
 		r := newRig(t)
 		r.issuer.block()
 		start := time.Now()
-		_, err := r.Take(t.Context())
+		_, err := r.Take(t.Context(), Use{})
 		if errorAs[*FailedError](t, err); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("got error %v, want the deadline as its cause", err)
 		}
@@ -221,7 +221,7 @@ func TestAWaiterForAnUrgentRenewalHonoursItsOwnDeadline(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		start := time.Now()
-		if _, err := r.Take(ctx); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != time.Second {
+		if _, err := r.Take(ctx, Use{}); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != time.Second {
 			t.Errorf("got error %v after %v, want the deadline after 1s", err, time.Since(start))
 		}
 	})
@@ -235,7 +235,7 @@ func TestAnEndedTokenIsNeverGivenOut(t *testing.T) {
 		pass(30*time.Minute - 1)
 		wantToken(t, r.use(t), "token-1")
 		pass(1)
-		if u, err := r.Take(t.Context()); err == nil {
+		if u, err := r.Take(t.Context(), Use{}); err == nil {
 			t.Fatalf("got %s at the end of its lifetime", u.Token.Reveal())
 		}
 	})
@@ -299,17 +299,28 @@ func TestTheOldSessionEndsAfterItsLastUse(t *testing.T) {
 	})
 }
 
-func TestAnEndedSessionIsNotLoggedOut(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		r := newRig(t)
-		u := r.take(t)
-		pass(31 * time.Minute)
-		r.Release(u)
-		synctest.Wait()
-		if r.issuer.loggedOut("token-1") {
-			t.Error("a session past its lifetime was logged out")
-		}
-	})
+// Use may prolong a session: the API does not say.
+func TestASessionThatIsOverIsLoggedOutIfItWasUsedToTheEnd(t *testing.T) {
+	for name, used := range map[string]bool{"used": true, "unused": false} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				r := newRig(t, func(c *Config) { c.IdleTimeout = time.Hour })
+				u := r.take(t)
+				r.issuer.fail(errDown) // so that it is not renewed
+				if !used {
+					r.Release(u)
+				}
+				pass(31 * time.Minute)
+				if used {
+					r.Release(u)
+				}
+				synctest.Wait()
+				if got := r.issuer.loggedOut("token-1"); got != used {
+					t.Errorf("logged out: %v", got)
+				}
+			})
+		})
+	}
 }
 
 func TestAChangedPasswordMakesANewSessionAndFailsNoTake(t *testing.T) {
