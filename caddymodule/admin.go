@@ -41,7 +41,7 @@ type SessionInfo struct {
 	// "fresh", "due" or "urgent" with a session; "none" before the first login
 	// and after the last log-out; "paused" after failures, "refused" after a
 	// refusal; "standing" for an account with an API token, which needs no
-	// session.
+	// session, and "ended" once Control-M has said that it is invalid or expired.
 	State string `json:"state"`
 	// Number of the session, as in the log.
 	Session   uint64  `json:"session,omitempty"`
@@ -59,6 +59,15 @@ type SessionInfo struct {
 	NextAttempt *time.Time `json:"next_attempt,omitempty"`
 	// Why the last login failed, if it did.
 	LastError string `json:"last_error,omitempty"`
+}
+
+// stateEnded is the state of an API token that Control-M does not take.
+const stateEnded = "ended"
+
+// Usable tells whether a call would get a token that Control-M takes, as far
+// as is known.
+func (i SessionInfo) Usable() bool {
+	return i.State != "refused" && i.State != "paused" && i.State != stateEnded
 }
 
 // AdminClients is the route that lists clients with their keys:
@@ -258,6 +267,9 @@ func (env *environment) sessions(a *account) (list []SessionInfo) {
 			continue
 		default:
 			info.Requests = a.calls.Load()
+			if a.stands.IsOver() {
+				info.State, info.LastError = stateEnded, "the API says that the API token is invalid or expired"
+			}
 		}
 		list = append(list, info)
 	}

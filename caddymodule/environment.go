@@ -48,6 +48,7 @@ type account struct {
 	sources []session.Source // by endpoint
 	entry   *entry           // of an account with a password
 	token   *secret.Source   // of an account with an API token
+	stands  *session.Standing
 	calls   *atomic.Uint64   // made with that
 }
 
@@ -56,11 +57,11 @@ type account struct {
 var standingCalls sync.Map // [2]string of environment and account → *atomic.Uint64
 
 // nobody is the account of public calls: they are sent without a credential.
-var nobody = &account{sources: standing(secret.Fixed(secret.Value{}), endpoint.Most)}
+var nobody = &account{sources: standing(&session.Standing{Secret: secret.Fixed(secret.Value{})}, endpoint.Most)}
 
 // standing is one token that is good at every endpoint.
-func standing(token session.Password, endpoints int) []session.Source {
-	return slices.Repeat([]session.Source{session.Standing{Secret: token}}, endpoints)
+func standing(token *session.Standing, endpoints int) []session.Source {
+	return slices.Repeat([]session.Source{token}, endpoints)
 }
 
 // newEnvironment builds what config, which has been checked, says.
@@ -127,7 +128,11 @@ func (env *environment) newAccount(ctx caddy.Context, name string, config *Accou
 		if a.token, err = spec.Open(func(e secret.Event) { logSecret(logger, e) }); err != nil {
 			return nil, fmt.Errorf("api_token: %w", err)
 		}
-		a.sources = standing(a.token, len(env.bases))
+		a.stands = &session.Standing{Secret: a.token, Over: func() {
+			logger.Error("Control-M says that the API token is invalid or expired; make a new one, and put it where this one is kept",
+				zap.Stringer("kept_in", spec))
+		}}
+		a.sources = standing(a.stands, len(env.bases))
 		calls, _ := standingCalls.LoadOrStore([2]string{env.name, name}, new(atomic.Uint64))
 		a.calls = calls.(*atomic.Uint64)
 		return a, nil

@@ -75,7 +75,7 @@ func unready(r *http.Request) string {
 		}
 		found = true
 		delete(wanted, name)
-		if info.State == "refused" || info.State == "paused" {
+		if !info.Usable() {
 			trouble += name + ": " + info.State + "\n"
 		}
 	}

@@ -38,7 +38,7 @@ var (
 		"Calls that the gateway did not let through, by reason: the part of the error's code after ctmgate.", "client", "reason")
 
 	usableDesc = prometheus.NewDesc(metricPrefix+"account_usable",
-		"1 if a call would get a token as far as is known, 0 after a refusal and while logins are paused.",
+		"1 if a call would get a token as far as is known, 0 after a refusal, while logins are paused, and with an API token that has ended.",
 		[]string{"environment", "account"}, nil)
 	expiryDesc = prometheus.NewDesc(metricPrefix+"session_expiry_timestamp_seconds",
 		"When the session at the endpoint in use ends, unless it is renewed; missing without a session.",
@@ -94,6 +94,9 @@ func (c accountCollector) Collect(to chan<- prometheus.Metric) {
 	for _, env := range c.app.live {
 		for name, account := range env.accounts {
 			usable := 1.0
+			if account.stands != nil && account.stands.IsOver() {
+				usable = 0
+			}
 			if account.entry != nil {
 				status := account.entry.current().Status()
 				if !status.Usable() {

@@ -277,7 +277,8 @@ func TestAClosedWarmSessionDoesNothingMore(t *testing.T) {
 
 func TestAnAPITokenIsGivenAsItIs(t *testing.T) {
 	p := &password{text: "api-token-1", version: 1}
-	s := Standing{Secret: p}
+	told := 0
+	s := &Standing{Secret: p, Over: func() { told++ }}
 	u, err := s.Take(t.Context(), Use{})
 	if err != nil || u.Token.Reveal() != "api-token-1" {
 		t.Fatalf("got %s, error %v", u.Token.Reveal(), err)
@@ -303,6 +304,21 @@ func TestAnAPITokenIsGivenAsItIs(t *testing.T) {
 		t.Errorf("a token that has changed meanwhile was looked up again (%d times)", p.rechecks)
 	}
 	s.Accepted(again)
+	if told != 1 || s.IsOver() {
+		t.Errorf("told %d times that a token is over", told)
+	}
+	for range 3 {
+		s.Reject(again, "op", true)
+		s.Reject(again, "op", false)
+	}
+	s.Accepted(u) // of the token before
+	if told != 2 || !s.IsOver() {
+		t.Errorf("told %d times that a token is over, and now: %t", told, s.IsOver())
+	}
+	s.Accepted(again)
+	if s.IsOver() {
+		t.Error("a token that was taken is held for over")
+	}
 	s.Replayed("op", true)
 	s.Release(again)
 	s.Release(u)

@@ -34,49 +34,9 @@ type Use struct {
 	sent    time.Duration
 }
 
-// Standing is the source of an account with an API token: it never logs in.
-type Standing struct{ Secret Password }
-
-// Take returns the API token as it is now.
-func (s Standing) Take(context.Context, Use) (Use, error) {
-	token, version := s.Secret.Current()
-	return Use{Token: token, version: version}, nil
-}
-
-// Release does nothing: an API token needs no end.
-func (Standing) Release(Use) {}
-
-// IsCurrent tells whether the API token is the one of u.
-func (s Standing) IsCurrent(u Use) bool {
-	_, version := s.Secret.Current()
-	return version == u.version
-}
-
-// Accepted does nothing.
-func (Standing) Accepted(Use) {}
-
-// Reject tells whether the API token has changed since u, where it is kept.
-func (s Standing) Reject(u Use, _ string, certain bool) bool {
-	if _, version := s.Secret.Current(); version != u.version || !certain {
-		return version != u.version // what may be about rights is not worth a look at the file
-	}
-	s.Secret.Recheck()
-	_, version := s.Secret.Current()
-	return version != u.version
-}
-
-// Replayed does nothing.
-func (Standing) Replayed(string, bool) {}
-
-// Unreplayed does nothing.
-func (Standing) Unreplayed(Use, string) {}
-
-// Passed does nothing.
-func (Standing) Passed(string) {}
-
 var (
 	_ Source = (*Session)(nil)
-	_ Source = Standing{}
+	_ Source = (*Standing)(nil)
 )
 
 // ErrClosed is what a session gives that has ended with its config.
