@@ -49,7 +49,7 @@ type account struct {
 	entry   *entry           // of an account with a password
 	token   *secret.Source   // of an account with an API token
 	stands  *session.Standing
-	calls   *atomic.Uint64   // made with that
+	calls   *atomic.Uint64 // made with that
 }
 
 // standingCalls counts the calls of accounts with an API token, over reloads
