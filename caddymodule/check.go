@@ -285,16 +285,17 @@ func (e *Environment) transportConfig() (*reverseproxy.HTTPTransport, error) {
 		return nil, fmt.Errorf("transport %s: expected transport http", protocol)
 	}
 	delete(members, "protocol")
-	if _, ok := members["tls"]; ok {
-		return nil, errors.New("transport http: TLS is not said here; expected tls_ca_file, tls_server_name, " +
-			"tls_client_certificate or tls_insecure_skip_verify beside endpoint")
-	}
 	rest, err := json.Marshal(members)
 	if err != nil {
 		return nil, fmt.Errorf("transport: %w", err)
 	}
 	if err := caddy.StrictUnmarshalJSON(rest, t); err != nil {
 		return nil, fmt.Errorf("transport http: %w", err)
+	}
+	// Names of members mind no case, so what they became is asked.
+	if t.TLS != nil {
+		return nil, errors.New("transport http: TLS is not said here; expected tls_ca_file, tls_server_name, " +
+			"tls_client_certificate or tls_insecure_skip_verify beside endpoint")
 	}
 	if t.ProxyProtocol != "" {
 		return nil, errors.New("transport http: proxy_protocol cannot be used here, since calls of several callers share a connection, " +

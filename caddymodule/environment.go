@@ -304,7 +304,7 @@ func (e *Environment) newTransport(ctx caddy.Context) (*reverseproxy.HTTPTranspo
 	if t.KeepAlive.MaxIdleConnsPerHost == 0 {
 		t.KeepAlive.MaxIdleConnsPerHost = 256
 	}
-	if slices.ContainsFunc(e.Endpoint, func(text string) bool { return strings.HasPrefix(text, "https:") }) {
+	if slices.ContainsFunc(e.Endpoint, isHTTPS) {
 		if t.TLS, err = e.tlsConfig(); err != nil {
 			return nil, err
 		}
@@ -313,6 +313,12 @@ func (e *Environment) newTransport(ctx caddy.Context) (*reverseproxy.HTTPTranspo
 		return nil, fmt.Errorf("transport: %w", err)
 	}
 	return t, nil
+}
+
+// isHTTPS goes by the scheme, which may stand in capitals.
+func isHTTPS(endpoint string) bool {
+	u, err := url.Parse(endpoint)
+	return err == nil && u.Scheme == "https"
 }
 
 func setDefault(d *caddy.Duration, otherwise time.Duration) {
