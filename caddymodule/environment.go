@@ -312,6 +312,7 @@ func (e *Environment) newTransport(ctx caddy.Context) (*reverseproxy.HTTPTranspo
 	if err := t.Provision(ctx); err != nil {
 		return nil, fmt.Errorf("transport: %w", err)
 	}
+	nameProxy(t.Transport)
 	return t, nil
 }
 
