@@ -320,11 +320,12 @@ func parseTransport(d *caddyfile.Dispenser, e *Environment) error {
 	return nil
 }
 
-func accountWords(a *Account) words {
+// accountWords are the words of an account, with values that text reads.
+func accountWords(a *Account, text func(into *string, example string) word) words {
 	return words{
-		"username":  secretText(&a.Username, "{env.CTM_USERNAME}"),
-		"password":  secretText(&a.Password, "{file./run/secrets/ctm_password}"),
-		"api_token": secretText(&a.APIToken, "{file./run/secrets/ctm_api_token}"),
+		"username":  text(&a.Username, "{env.CTM_USERNAME}"),
+		"password":  text(&a.Password, "{file./run/secrets/ctm_password}"),
+		"api_token": text(&a.APIToken, "{file./run/secrets/ctm_api_token}"),
 	}
 }
 
@@ -335,13 +336,23 @@ func secretText(into *string, example string) word {
 		if err := oneText(into, example)(d); err != nil {
 			return err
 		}
-		spec, err := secret.Parse(*into)
-		if err != nil {
+		if _, err := secret.Parse(*into); err != nil {
 			return d.Errf("%s: %w", name, err)
 		}
-		// {host} and its like have become {http.request.host} by now, and what
-		// stood there cannot be told any more: a literal would be wrong.
-		if spec.Kind == secret.Literal && strings.Contains(*into, "{http.") {
+		return nil
+	}
+}
+
+// siteSecretText is secretText in a site block. {host} and its like have become
+// {http.request.host} there by now, and what stood in their place cannot be
+// told any more: a literal would be wrong.
+func siteSecretText(into *string, example string) word {
+	return func(d *caddyfile.Dispenser) error {
+		name := d.Val()
+		if err := secretText(into, example)(d); err != nil {
+			return err
+		}
+		if spec, err := secret.Parse(*into); err == nil && spec.Kind == secret.Literal && strings.Contains(*into, "{http.") {
 			return d.Errf("%s: Caddy replaces such placeholders in a site block; write the secret to a file, as in {file./path/to/secret}", name)
 		}
 		return nil

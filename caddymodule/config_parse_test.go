@@ -185,6 +185,7 @@ func TestEachMistakeInASiteIsNamedWithItsLine(t *testing.T) {
 		{"a token's file without a folder", inline + "api_token {file.token}\n}", 3, []string{"api_token: ", "{file.token} names a file without a folder"}},
 		{"a literal that Caddy has rewritten", inline + user + "password {host}7d\n}", 4,
 			[]string{"password: ", "Caddy replaces such placeholders in a site block", "{file./path/to/secret}"}},
+		{"a username that Caddy has rewritten", inline + "username em{path}\npassword {env.X}\n}", 3, []string{"username: Caddy replaces such placeholders in a site block"}},
 		{"health with an argument", "controlm_health /healthz live", 2, []string{`controlm_health: takes no argument, found "live"`}},
 		{"health with a block", "controlm_health {\nx\n}", 3, []string{`controlm_health: takes no block, found "x"`}},
 	} {
