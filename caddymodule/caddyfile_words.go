@@ -128,11 +128,18 @@ func onOff(into **bool) word {
 	}
 }
 
+// noBlock is for a word that has read its arguments: what then follows in its
+// line opens a block, be it an empty one.
 func noBlock(d *caddyfile.Dispenser, name string) error {
-	if d.NextBlock(d.Nesting()) {
-		return d.Errf("%s: takes no block", name)
+	if d.NextLine() {
+		d.Prev()
+		return nil
 	}
-	return nil
+	if !d.Next() { // the end of all
+		return nil
+	}
+	d.Prev()
+	return d.Errf("%s: takes no block", name)
 }
 
 func duration(into *caddy.Duration, example string) word {
