@@ -10,10 +10,8 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"github.com/dustin/go-humanize"
 
 	"github.com/ctmgate/ctmgate/internal/secret"
@@ -299,30 +297,6 @@ func checkURLs(d *caddyfile.Dispenser, name string, texts []string) error {
 		if _, err := checkURL(name, text); err != nil {
 			return d.WrapErr(err)
 		}
-	}
-	return nil
-}
-
-// parseTransport reads `transport http {…}` with the parser of reverse_proxy.
-func parseTransport(d *caddyfile.Dispenser, e *Environment) error {
-	if !d.NextArg() || d.Val() != "http" {
-		return d.Err("transport: expected `transport http {…}`")
-	}
-	// Caddy's parser takes what follows for the end of the block.
-	if n := d.CountRemainingArgs(); n > 0 {
-		return d.Errf("transport: %d arguments; expected one, as in `transport http {…}`", n+1)
-	}
-	unmarshaler, err := caddyfile.UnmarshalModule(d, "http.reverse_proxy.transport.http")
-	if err != nil {
-		return err
-	}
-	t, ok := unmarshaler.(*reverseproxy.HTTPTransport)
-	if !ok {
-		return d.Err("transport: this build's transport http is not Caddy's")
-	}
-	e.Transport = caddyconfig.JSONModuleObject(t, "protocol", "http", nil)
-	if _, err := e.transportConfig(); err != nil {
-		return d.WrapErr(err)
 	}
 	return nil
 }

@@ -271,6 +271,13 @@ func orDefault(d caddy.Duration, otherwise time.Duration) time.Duration {
 	return time.Duration(d)
 }
 
+var (
+	errTransportTLS = errors.New("transport http: TLS is not said here; expected tls_ca_file, tls_server_name, " +
+		"tls_client_certificate or tls_insecure_skip_verify beside endpoint")
+	errTransportProxyProtocol = errors.New("transport http: proxy_protocol cannot be used here, since calls of several callers " +
+		"share a connection, and logins have no caller: leave it out")
+)
+
 // transportConfig reads the words of `transport http`.
 func (e *Environment) transportConfig() (*reverseproxy.HTTPTransport, error) {
 	t := new(reverseproxy.HTTPTransport)
@@ -294,12 +301,10 @@ func (e *Environment) transportConfig() (*reverseproxy.HTTPTransport, error) {
 	}
 	// Names of members mind no case, so what they became is asked.
 	if t.TLS != nil {
-		return nil, errors.New("transport http: TLS is not said here; expected tls_ca_file, tls_server_name, " +
-			"tls_client_certificate or tls_insecure_skip_verify beside endpoint")
+		return nil, errTransportTLS
 	}
 	if t.ProxyProtocol != "" {
-		return nil, errors.New("transport http: proxy_protocol cannot be used here, since calls of several callers share a connection, " +
-			"and logins have no caller: leave it out")
+		return nil, errTransportProxyProtocol
 	}
 	return t, nil
 }
