@@ -1,8 +1,10 @@
 package caddymodule
 
 import (
+	"slices"
 	"strings"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
@@ -55,9 +57,18 @@ func checkTransportWords(d *caddyfile.Dispenser) error {
 			return d.Errf("transport http: %s is stated twice; expected it once", name)
 		}
 		seen[name] = true
-		d.RemainingArgs()
+		if args := d.RemainingArgs(); len(args) > 0 && isTransportDuration(name) {
+			// Zero would come out as if it were not stated.
+			if parsed, err := caddy.ParseDuration(args[0]); err == nil && parsed <= 0 {
+				return d.Errf("transport http: %s: %q is not a duration above zero; expected one such as 30s", name, args[0])
+			}
+		}
 		for inner := d.Nesting(); d.NextBlock(inner); { // of a module
 		}
 	}
 	return nil
+}
+
+func isTransportDuration(word string) bool {
+	return slices.ContainsFunc(transportDurations(new(reverseproxy.HTTPTransport)), func(d transportDuration) bool { return d.word == word })
 }

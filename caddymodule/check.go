@@ -306,5 +306,34 @@ func (e *Environment) transportConfig() (*reverseproxy.HTTPTransport, error) {
 	if t.ProxyProtocol != "" {
 		return nil, errTransportProxyProtocol
 	}
+	for _, d := range transportDurations(t) {
+		if d.value < 0 {
+			return nil, fmt.Errorf("transport http: %s: expected a duration above zero", d.member)
+		}
+	}
 	return t, nil
+}
+
+// transportDuration is a duration of `transport http`, with its names in a
+// Caddyfile and in JSON.
+type transportDuration struct {
+	word, member string
+	value        caddy.Duration
+}
+
+func transportDurations(t *reverseproxy.HTTPTransport) []transportDuration {
+	alive := t.KeepAlive
+	if alive == nil {
+		alive = new(reverseproxy.KeepAlive)
+	}
+	return []transportDuration{
+		{"dial_timeout", "dial_timeout", t.DialTimeout},
+		{"dial_fallback_delay", "dial_fallback_delay", t.FallbackDelay},
+		{"response_header_timeout", "response_header_timeout", t.ResponseHeaderTimeout},
+		{"expect_continue_timeout", "expect_continue_timeout", t.ExpectContinueTimeout},
+		{"read_timeout", "read_timeout", t.ReadTimeout},
+		{"write_timeout", "write_timeout", t.WriteTimeout},
+		{"keepalive", "keep_alive.idle_timeout", alive.IdleConnTimeout},
+		{"keepalive_interval", "keep_alive.probe_interval", alive.ProbeInterval},
+	}
 }

@@ -162,6 +162,7 @@ func TestEachMistakeInJSONSaysWhatWasExpected(t *testing.T) {
 		{"proxy_protocol in capitals inside transport", environment(endpoint + `, "transport": {"protocol": "http", "Proxy_Protocol": "v2"}, ` + account), use, []string{"proxy_protocol cannot be used here"}},
 		{"another transport in capitals", environment(endpoint + `, "transport": {"protocol": "http", "Protocol": "fastcgi"}, ` + account), use, []string{"unknown field", "Protocol"}},
 		{"proxy_protocol inside transport", environment(endpoint + `, "transport": {"protocol": "http", "proxy_protocol": "v2"}, ` + account), use, []string{"proxy_protocol cannot be used here", "leave it out"}},
+		{"durations of zero inside transport", environment(endpoint + `, "transport": {"protocol": "http", "dial_timeout": 0, "keep_alive": {"idle_timeout": 0}}, ` + account), use, nil},
 		{"another transport", environment(endpoint + `, "transport": {"protocol": "fastcgi"}, ` + account), use, []string{"expected transport http"}},
 		{"an unknown field of transport", environment(endpoint + `, "transport": {"protocol": "http", "dial": 1}, ` + account), use, []string{`unknown field "dial"`}},
 		{"no environment in the handler", good, `"account": "batch"`, []string{"no environment; expected the name of one, or its endpoint"}},
@@ -189,6 +190,25 @@ func TestEachMistakeInJSONSaysWhatWasExpected(t *testing.T) {
 			} else if err != nil {
 				t.Error(err)
 			}
+		})
+	}
+}
+
+func TestANegativeDurationInsideTransportIsAnErrorInJSONToo(t *testing.T) {
+	for member, transport := range map[string]string{
+		"dial_timeout":              `"dial_timeout": "-1s"`,
+		"dial_fallback_delay":       `"dial_fallback_delay": -1`,
+		"response_header_timeout":   `"response_header_timeout": "-2m"`,
+		"expect_continue_timeout":   `"expect_continue_timeout": -1`,
+		"read_timeout":              `"read_timeout": -1`,
+		"write_timeout":             `"write_timeout": -1`,
+		"keep_alive.idle_timeout":   `"keep_alive": {"idle_timeout": "-30s"}`,
+		"keep_alive.probe_interval": `"keep_alive": {"probe_interval": -1}`,
+	} {
+		t.Run(member, func(t *testing.T) {
+			_, err := validate(t, `{"apps": {"controlm": {"environments": {"prod": {"endpoint": ["https://em.example.com/automation-api"],
+			"transport": {"protocol": "http", `+transport+`}, "accounts": {"batch": {"api_token": "a"}}}}}}}`)
+			wantError(t, err, "environment prod: transport http: "+member+": expected a duration above zero")
 		})
 	}
 }
