@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
@@ -31,8 +32,11 @@ func (e *Environment) check() error {
 			return &wordError{"public_url", err}
 		}
 	}
-	if strings.ContainsAny(e.TLSServerName, "{}") {
+	switch name := e.TLSServerName; {
+	case strings.ContainsAny(name, "{}"):
 		return &wordError{"tls_server_name", errors.New("tls_server_name: placeholders are not read here; expected a host name")}
+	case name != "" && !isHost(name):
+		return &wordError{"tls_server_name", fmt.Errorf("tls_server_name: %q is no host name; expected one such as em.example.com", name)}
 	}
 	if err := e.checkTimes(); err != nil {
 		return err
@@ -198,6 +202,8 @@ func checkURL(word, text string) (*url.URL, error) {
 		return fail(mention(text) + " is no absolute http or https URL")
 	case u.Hostname() == "" || strings.ContainsAny(text, "{} \\"):
 		return fail(mention(text) + " names no host")
+	case !isHost(strings.Map(asLetter, u.Hostname())):
+		return fail("its host is no host name")
 	case strings.HasSuffix(u.Host, ":") || !isPort(u.Port()):
 		return fail("its port is no number from 1 to 65535")
 	case u.RawQuery != "" || u.ForceQuery:
@@ -210,6 +216,25 @@ func checkURL(word, text string) (*url.URL, error) {
 		return fail("its path has dot segments")
 	}
 	return u, nil
+}
+
+var hostName = regexp.MustCompile(`^([\w-]{1,63}\.)*[\w-]{1,63}\.?$`)
+
+// isHost tells whether text can be a host, without a port: an IP address, or a
+// name as DNS has it. An underscore is none of a host's by the book, and many
+// have one.
+func isHost(text string) bool {
+	_, err := netip.ParseAddr(text)
+	return err == nil || hostName.MatchString(text)
+}
+
+// asLetter is for hosts of URLs, which may have the letters of all scripts:
+// net/http writes them as DNS does.
+func asLetter(r rune) rune {
+	if r > unicode.MaxASCII && (unicode.IsLetter(r) || unicode.IsMark(r) || unicode.IsDigit(r)) {
+		return 'x'
+	}
+	return r
 }
 
 // withoutUser is what can hold no user name and password: a colon in it stands

@@ -178,6 +178,8 @@ func TestEachMistakeInJSONSaysWhatWasExpected(t *testing.T) {
 		{"an unknown way of admission", good, use + `, "admit": ["everyone"]`, []string{"admit everyone: expected `clients`, `loopback`"}},
 		{"two ways of admission", good, use + `, "admit": ["loopback", "clients"]`, []string{`"clients" is no host name here`}},
 		{"a host name that is none", good, use + `, "admit": ["loopback", "*.example.com"]`, []string{`"*.example.com" is no host name`}},
+		{"hosts of every kind", good, use + `, "admit": ["loopback", "EM.example.com", "em_1", "em.example.com:8443", "xn--bcher-kva.example.", "192.0.2.1", "::1", "[2001:db8::1]", "[2001:db8::1]:443"]`, nil},
+		{"endpoints of every kind", environment(`"endpoint": ["https://em_1/x", "https://192.0.2.1/x", "https://[2001:db8::1]:8443/x", "https://b\u00fccher.example/x", "https://[fe80::1%25eth0]/x"], "tls_server_name": "192.0.2.1", ` + account), use, nil},
 		{"a negative replay_buffer", good, use + `, "replay_buffer": -1`, []string{"replay_buffer: expected a size from 0 to 64MiB"}},
 		{"a huge replay_buffer", good, use + `, "replay_buffer": 67108865`, []string{"replay_buffer: expected a size from 0 to 64MiB"}},
 	} {
