@@ -79,7 +79,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 // add builds the environment and keeps it for Start and Cleanup, unless it has
 // it already.
 func (a *App) add(name string, config *Environment) (*environment, error) {
-	if err := checkName("environment", name); err != nil {
+	if err := config.checkName(name); err != nil {
 		return nil, err
 	}
 	if other := a.live[name]; other != nil {

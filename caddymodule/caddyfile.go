@@ -80,7 +80,7 @@ func parseHandler(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, err
 		if err != nil {
 			return nil, at.wrap(err)
 		}
-		if err := checkName("environment", name); err != nil {
+		if err := config.checkName(name); err != nil {
 			return nil, at.wrap(&wordError{"name", err})
 		}
 		if err := config.check(); err != nil {

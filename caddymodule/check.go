@@ -157,14 +157,30 @@ func checkSecret(word, text string) error {
 	return nil
 }
 
+// maxName bounds names, in bytes: that of a client goes into every gateway token.
+const maxName = 128
+
 // checkName keeps names fit for URLs of the admin API, labels and log lines.
 func checkName(what, name string) error {
-	if name == "" || len(name) > 128 || strings.ContainsFunc(name, func(r rune) bool {
+	if len(name) > maxName {
+		return fmt.Errorf("%s name %q: expected at most %d characters", what, name, maxName)
+	}
+	if name == "" || strings.ContainsFunc(name, func(r rune) bool {
 		return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:", r)
 	}) {
 		return fmt.Errorf("%s name %q: expected letters, digits, and - _ . or : alone", what, name)
 	}
 	return nil
+}
+
+// checkName is checkName for the name of the environment, which the operator
+// may not have written.
+func (e *Environment) checkName(name string) error {
+	err := checkName("environment", name)
+	if err != nil && e.inline {
+		return fmt.Errorf("%w; the name is what `name` says, else the endpoint's host", err)
+	}
+	return err
 }
 
 // looksLikeHost tells whether the name of an environment may have been meant as

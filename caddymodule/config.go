@@ -102,7 +102,7 @@ type Account struct {
 // Inline is an environment with one account, written where it is used.
 type Inline struct {
 	// The environment's name, for logs, metrics and the command line. Default:
-	// the endpoint's host. Inline environments of one name and with the same
+	// the endpoint's host, in lower case. Inline environments of one name and with the same
 	// settings are one; else two of one name are an error.
 	Name string `json:"name,omitempty"`
 	Environment

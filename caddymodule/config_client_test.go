@@ -93,7 +93,7 @@ func TestEachMistakeBesideClientsIsNamedWithItsLine(t *testing.T) {
 		{"a client with two names", "client a b {\n}", 10, []string{"client: 2 names; expected one"}},
 		{"a name with a colon", client("a:b", hash), 13, []string{`client name "a:b": expected a name without a colon`}},
 		{"a name with a blank", client(`"a b"`, hash), 13, []string{`client name "a b": expected letters, digits`}},
-		{"a name too long for a token", client(strings.Repeat("a", 129), hash), 13, []string{"client name", "expected letters, digits"}},
+		{"a name too long for a token", client(strings.Repeat("a", 129), hash), 13, []string{"client name", "expected at most 128 characters"}},
 		{"two clients of one name", client("a", hash) + client("a", "user a"), 14, []string{"client a: there are two of this name"}},
 		{"a key of two clients", client("a", hash) + client("b", hash), 19, []string{`client "b": a key is also one of client "a": expected each key once`}},
 		{"a user of two clients", client("a", "user u") + client("b", "user v u"), 19, []string{`client "b": user "u" is also one of client "a"`}},
