@@ -37,7 +37,7 @@ type Environment struct {
 	// The certificate that the gateway shows to the endpoint.
 	TLSClientCertificate *ClientCertificate `json:"tls_client_certificate,omitempty"`
 	// Accepts any certificate: whoever can answer in the endpoint's place gets
-	// the passwords. Warns at every start. Prefer tls_ca_file.
+	// the passwords. Warns at every load. Prefer tls_ca_file.
 	TLSInsecureSkipVerify bool `json:"tls_insecure_skip_verify,omitempty"`
 	// Allows an endpoint with plain http that is not a loopback address: its
 	// passwords cross the network in the clear.

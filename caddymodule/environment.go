@@ -217,14 +217,6 @@ func (env *environment) choose(name string) (*account, error) {
 	return a, nil
 }
 
-func (env *environment) start(app *App) {
-	if env.config.TLSInsecureSkipVerify {
-		env.logger.Warn("tls_insecure_skip_verify accepts any certificate: whoever answers in the endpoint's place gets the passwords; "+
-			"use tls_ca_file instead", zap.String("environment", env.name))
-	}
-	env.adopt(app)
-}
-
 // warm has the accounts log in whose idle_timeout is off.
 func (env *environment) warm() {
 	for _, a := range env.accounts {
