@@ -44,10 +44,10 @@ func parseAdmission(words []string) (admission, error) {
 	case admitLoopback:
 		a := admission{}
 		for _, host := range words[1:] {
-			if host == "" || strings.ContainsAny(host, "/*{} ") {
+			name := hostname(host)
+			if !admissible(host, name) {
 				return admission{}, fmt.Errorf("admit loopback: %q is no host name; expected one such as em.example.com", host)
 			}
-			name := hostname(host)
 			if name == admitLoopback || name == admitClients || name == admitAnyone {
 				// Whoever writes so wants both, and would get the one that
 				// lets callers in without proof.
@@ -59,6 +59,22 @@ func parseAdmission(words []string) (admission, error) {
 		return a, nil
 	}
 	return admission{}, fmt.Errorf("admit %s: expected `clients`, `loopback`, with host names after it where wanted, or `anyone`", words[0])
+}
+
+// CheckAdmission says what is wrong with the words of `admit`, for commands that
+// have them from elsewhere.
+func CheckAdmission(words []string) error {
+	_, err := parseAdmission(words)
+	return err
+}
+
+// admissible tells whether text is the host name, perhaps with a port: what is
+// neither would never be the Host of a call.
+func admissible(text, name string) bool {
+	if _, port, err := net.SplitHostPort(text); err == nil && (port == "" || !isPort(port)) {
+		return false
+	}
+	return isHost(name) && (strings.Contains(name, ":") || !strings.ContainsAny(text, "[]"))
 }
 
 // admits tells whether r may go on. Under `loopback` it says why not: for the

@@ -33,6 +33,8 @@ type App struct {
 	known    *clients                // nil when there are none
 	emitter  *emitter
 	next     *atomic.Pointer[App] // to the one that runs in its place, if any
+
+	warnedOfAdmin bool
 }
 
 // CaddyModule returns the Caddy module information.
@@ -79,7 +81,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 // add builds the environment and keeps it for Start and Cleanup, unless it has
 // it already.
 func (a *App) add(name string, config *Environment) (*environment, error) {
-	if err := checkName("environment", name); err != nil {
+	if err := config.checkName(name); err != nil {
 		return nil, err
 	}
 	if other := a.live[name]; other != nil {
@@ -96,16 +98,15 @@ func (a *App) add(name string, config *Environment) (*environment, error) {
 		return nil, fmt.Errorf("environment %s: %w", name, err)
 	}
 	a.live[name] = env
+	a.warnTrust(env)
 	return env, nil
 }
 
-// Start warns of what an operator should know at every start, and has accounts
-// log in whose idle_timeout is off.
+// Start has accounts log in whose idle_timeout is off.
 func (a *App) Start() error {
-	a.warnAdmin()
 	a.emitter.start()
 	for _, env := range a.live {
-		env.start(a)
+		env.adopt(a)
 	}
 	if slices.ContainsFunc(slices.Collect(maps.Values(a.live)), func(env *environment) bool { return env.config.IdleTimeout == idleOff }) {
 		go a.warmInForce(a.ctx)

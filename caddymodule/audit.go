@@ -63,7 +63,7 @@ func warnUnaudited(audit, logger *zap.Logger) {
 			continue
 		}
 		const text = "no log takes all lines of the audit log controlm.audit; let one include it at level INFO, without `sampling`, " +
-			"as in `log audit { include controlm.audit }`"
+			"as in the three lines `log audit {`, `include controlm.audit` and `}`"
 		if c := logger.Check(zapcore.WarnLevel, text); c != nil {
 			c.Write()
 		} else {

@@ -53,7 +53,7 @@ func parseHandler(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, err
 		more := environmentWords(&h.Inline.Environment)
 		delete(more, "endpoint") // it stands in the directive's line
 		maps.Copy(known, more)
-		maps.Copy(known, accountWords(&h.Inline.Account))
+		maps.Copy(known, accountWords(&h.Inline.Account, siteSecretText))
 		known["name"] = oneText(&h.Inline.Name, "prod")
 		delete(known, "account")
 		repeatable = append(repeatable, environmentRepeats...)
@@ -80,7 +80,7 @@ func parseHandler(helper httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, err
 		if err != nil {
 			return nil, at.wrap(err)
 		}
-		if err := checkName("environment", name); err != nil {
+		if err := config.checkName(name); err != nil {
 			return nil, at.wrap(&wordError{"name", err})
 		}
 		if err := config.check(); err != nil {

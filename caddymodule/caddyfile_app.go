@@ -104,7 +104,7 @@ func (e *Environment) parseAccount(d *caddyfile.Dispenser) error {
 		return d.WrapErr(err)
 	}
 	account := new(Account)
-	if err := parseBlock(d, "account", accountWords(account)); err != nil {
+	if err := parseBlock(d, "account", accountWords(account, secretText)); err != nil {
 		return err
 	}
 	if err := account.check(); err != nil {

@@ -10,10 +10,8 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
-	"github.com/caddyserver/caddy/v2/caddyconfig"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
-	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"github.com/dustin/go-humanize"
 
 	"github.com/ctmgate/ctmgate/internal/secret"
@@ -128,11 +126,18 @@ func onOff(into **bool) word {
 	}
 }
 
+// noBlock is for a word that has read its arguments: what then follows in its
+// line opens a block, be it an empty one.
 func noBlock(d *caddyfile.Dispenser, name string) error {
-	if d.NextBlock(d.Nesting()) {
-		return d.Errf("%s: takes no block", name)
+	if d.NextLine() {
+		d.Prev()
+		return nil
 	}
-	return nil
+	if !d.Next() { // the end of all
+		return nil
+	}
+	d.Prev()
+	return d.Errf("%s: takes no block", name)
 }
 
 func duration(into *caddy.Duration, example string) word {
@@ -296,35 +301,12 @@ func checkURLs(d *caddyfile.Dispenser, name string, texts []string) error {
 	return nil
 }
 
-// parseTransport reads `transport http {…}` with the parser of reverse_proxy.
-func parseTransport(d *caddyfile.Dispenser, e *Environment) error {
-	if !d.NextArg() || d.Val() != "http" {
-		return d.Err("transport: expected `transport http {…}`")
-	}
-	// Caddy's parser takes what follows for the end of the block.
-	if n := d.CountRemainingArgs(); n > 0 {
-		return d.Errf("transport: %d arguments; expected one, as in `transport http {…}`", n+1)
-	}
-	unmarshaler, err := caddyfile.UnmarshalModule(d, "http.reverse_proxy.transport.http")
-	if err != nil {
-		return err
-	}
-	t, ok := unmarshaler.(*reverseproxy.HTTPTransport)
-	if !ok {
-		return d.Err("transport: this build's transport http is not Caddy's")
-	}
-	e.Transport = caddyconfig.JSONModuleObject(t, "protocol", "http", nil)
-	if _, err := e.transportConfig(); err != nil {
-		return d.WrapErr(err)
-	}
-	return nil
-}
-
-func accountWords(a *Account) words {
+// accountWords are the words of an account, with values that text reads.
+func accountWords(a *Account, text func(into *string, example string) word) words {
 	return words{
-		"username":  secretText(&a.Username, "{env.CTM_USERNAME}"),
-		"password":  secretText(&a.Password, "{file./run/secrets/ctm_password}"),
-		"api_token": secretText(&a.APIToken, "{file./run/secrets/ctm_api_token}"),
+		"username":  text(&a.Username, "{env.CTM_USERNAME}"),
+		"password":  text(&a.Password, "{file./run/secrets/ctm_password}"),
+		"api_token": text(&a.APIToken, "{file./run/secrets/ctm_api_token}"),
 	}
 }
 
@@ -335,13 +317,23 @@ func secretText(into *string, example string) word {
 		if err := oneText(into, example)(d); err != nil {
 			return err
 		}
-		spec, err := secret.Parse(*into)
-		if err != nil {
+		if _, err := secret.Parse(*into); err != nil {
 			return d.Errf("%s: %w", name, err)
 		}
-		// {host} and its like have become {http.request.host} by now, and what
-		// stood there cannot be told any more: a literal would be wrong.
-		if spec.Kind == secret.Literal && strings.Contains(*into, "{http.") {
+		return nil
+	}
+}
+
+// siteSecretText is secretText in a site block. {host} and its like have become
+// {http.request.host} there by now, and what stood in their place cannot be
+// told any more: a literal would be wrong.
+func siteSecretText(into *string, example string) word {
+	return func(d *caddyfile.Dispenser) error {
+		name := d.Val()
+		if err := secretText(into, example)(d); err != nil {
+			return err
+		}
+		if spec, err := secret.Parse(*into); err == nil && spec.Kind == secret.Literal && strings.Contains(*into, "{http.") {
 			return d.Errf("%s: Caddy replaces such placeholders in a site block; write the secret to a file, as in {file./path/to/secret}", name)
 		}
 		return nil

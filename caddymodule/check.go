@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
@@ -31,8 +32,11 @@ func (e *Environment) check() error {
 			return &wordError{"public_url", err}
 		}
 	}
-	if strings.ContainsAny(e.TLSServerName, "{}") {
+	switch name := e.TLSServerName; {
+	case strings.ContainsAny(name, "{}"):
 		return &wordError{"tls_server_name", errors.New("tls_server_name: placeholders are not read here; expected a host name")}
+	case name != "" && !isHost(name):
+		return &wordError{"tls_server_name", fmt.Errorf("tls_server_name: %q is no host name; expected one such as em.example.com", name)}
 	}
 	if err := e.checkTimes(); err != nil {
 		return err
@@ -153,14 +157,30 @@ func checkSecret(word, text string) error {
 	return nil
 }
 
+// maxName bounds names, in bytes: that of a client goes into every gateway token.
+const maxName = 128
+
 // checkName keeps names fit for URLs of the admin API, labels and log lines.
 func checkName(what, name string) error {
-	if name == "" || len(name) > 128 || strings.ContainsFunc(name, func(r rune) bool {
+	if len(name) > maxName {
+		return fmt.Errorf("%s name %q: expected at most %d characters", what, name, maxName)
+	}
+	if name == "" || strings.ContainsFunc(name, func(r rune) bool {
 		return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:", r)
 	}) {
 		return fmt.Errorf("%s name %q: expected letters, digits, and - _ . or : alone", what, name)
 	}
 	return nil
+}
+
+// checkName is checkName for the name of the environment, which the operator
+// may not have written.
+func (e *Environment) checkName(name string) error {
+	err := checkName("environment", name)
+	if err != nil && e.inline {
+		return fmt.Errorf("%w; the name is what `name` says, else the endpoint's host", err)
+	}
+	return err
 }
 
 // looksLikeHost tells whether the name of an environment may have been meant as
@@ -198,6 +218,8 @@ func checkURL(word, text string) (*url.URL, error) {
 		return fail(mention(text) + " is no absolute http or https URL")
 	case u.Hostname() == "" || strings.ContainsAny(text, "{} \\"):
 		return fail(mention(text) + " names no host")
+	case !isHost(strings.Map(asLetter, u.Hostname())):
+		return fail("its host is no host name")
 	case strings.HasSuffix(u.Host, ":") || !isPort(u.Port()):
 		return fail("its port is no number from 1 to 65535")
 	case u.RawQuery != "" || u.ForceQuery:
@@ -210,6 +232,25 @@ func checkURL(word, text string) (*url.URL, error) {
 		return fail("its path has dot segments")
 	}
 	return u, nil
+}
+
+var hostName = regexp.MustCompile(`^([\w-]{1,63}\.)*[\w-]{1,63}\.?$`)
+
+// isHost tells whether text can be a host, without a port: an IP address, or a
+// name as DNS has it. An underscore is none of a host's by the book, and many
+// have one.
+func isHost(text string) bool {
+	_, err := netip.ParseAddr(text)
+	return err == nil || hostName.MatchString(text)
+}
+
+// asLetter is for hosts of URLs, which may have the letters of all scripts:
+// net/http writes them as DNS does.
+func asLetter(r rune) rune {
+	if r > unicode.MaxASCII && (unicode.IsLetter(r) || unicode.IsMark(r) || unicode.IsDigit(r)) {
+		return 'x'
+	}
+	return r
 }
 
 // withoutUser is what can hold no user name and password: a colon in it stands
@@ -271,6 +312,13 @@ func orDefault(d caddy.Duration, otherwise time.Duration) time.Duration {
 	return time.Duration(d)
 }
 
+var (
+	errTransportTLS = errors.New("transport http: TLS is not said here; expected tls_ca_file, tls_server_name, " +
+		"tls_client_certificate or tls_insecure_skip_verify beside endpoint")
+	errTransportProxyProtocol = errors.New("transport http: proxy_protocol cannot be used here, since calls of several callers " +
+		"share a connection, and logins have no caller: leave it out")
+)
+
 // transportConfig reads the words of `transport http`.
 func (e *Environment) transportConfig() (*reverseproxy.HTTPTransport, error) {
 	t := new(reverseproxy.HTTPTransport)
@@ -285,10 +333,6 @@ func (e *Environment) transportConfig() (*reverseproxy.HTTPTransport, error) {
 		return nil, fmt.Errorf("transport %s: expected transport http", protocol)
 	}
 	delete(members, "protocol")
-	if _, ok := members["tls"]; ok {
-		return nil, errors.New("transport http: TLS is not said here; expected tls_ca_file, tls_server_name, " +
-			"tls_client_certificate or tls_insecure_skip_verify beside endpoint")
-	}
 	rest, err := json.Marshal(members)
 	if err != nil {
 		return nil, fmt.Errorf("transport: %w", err)
@@ -296,9 +340,41 @@ func (e *Environment) transportConfig() (*reverseproxy.HTTPTransport, error) {
 	if err := caddy.StrictUnmarshalJSON(rest, t); err != nil {
 		return nil, fmt.Errorf("transport http: %w", err)
 	}
+	// Names of members mind no case, so what they became is asked.
+	if t.TLS != nil {
+		return nil, errTransportTLS
+	}
 	if t.ProxyProtocol != "" {
-		return nil, errors.New("transport http: proxy_protocol cannot be used here, since calls of several callers share a connection, " +
-			"and logins have no caller: leave it out")
+		return nil, errTransportProxyProtocol
+	}
+	for _, d := range transportDurations(t) {
+		if d.value < 0 {
+			return nil, fmt.Errorf("transport http: %s: expected a duration above zero", d.member)
+		}
 	}
 	return t, nil
+}
+
+// transportDuration is a duration of `transport http`, with its names in a
+// Caddyfile and in JSON.
+type transportDuration struct {
+	word, member string
+	value        caddy.Duration
+}
+
+func transportDurations(t *reverseproxy.HTTPTransport) []transportDuration {
+	alive := t.KeepAlive
+	if alive == nil {
+		alive = new(reverseproxy.KeepAlive)
+	}
+	return []transportDuration{
+		{"dial_timeout", "dial_timeout", t.DialTimeout},
+		{"dial_fallback_delay", "dial_fallback_delay", t.FallbackDelay},
+		{"response_header_timeout", "response_header_timeout", t.ResponseHeaderTimeout},
+		{"expect_continue_timeout", "expect_continue_timeout", t.ExpectContinueTimeout},
+		{"read_timeout", "read_timeout", t.ReadTimeout},
+		{"write_timeout", "write_timeout", t.WriteTimeout},
+		{"keepalive", "keep_alive.idle_timeout", alive.IdleConnTimeout},
+		{"keepalive_interval", "keep_alive.probe_interval", alive.ProbeInterval},
+	}
 }

@@ -37,7 +37,7 @@ type Environment struct {
 	// The certificate that the gateway shows to the endpoint.
 	TLSClientCertificate *ClientCertificate `json:"tls_client_certificate,omitempty"`
 	// Accepts any certificate: whoever can answer in the endpoint's place gets
-	// the passwords. Warns at every start. Prefer tls_ca_file.
+	// the passwords. Warns at every load. Prefer tls_ca_file.
 	TLSInsecureSkipVerify bool `json:"tls_insecure_skip_verify,omitempty"`
 	// Allows an endpoint with plain http that is not a loopback address: its
 	// passwords cross the network in the clear.
@@ -102,7 +102,7 @@ type Account struct {
 // Inline is an environment with one account, written where it is used.
 type Inline struct {
 	// The environment's name, for logs, metrics and the command line. Default:
-	// the endpoint's host. Inline environments of one name and with the same
+	// the endpoint's host, in lower case. Inline environments of one name and with the same
 	// settings are one; else two of one name are an error.
 	Name string `json:"name,omitempty"`
 	Environment

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -46,6 +47,32 @@ func TestTheExampleAdaptsAsItStands(t *testing.T) {
 	} {
 		if !strings.Contains(config, part) {
 			t.Errorf("the adapted example lacks %s:\n%s", part, config)
+		}
+	}
+}
+
+// A Caddyfile takes no block in one line: `{ controlm prod }` would be three
+// arguments.
+func TestNoDocumentShowsABlockInOneLine(t *testing.T) {
+	var paths []string
+	for _, pattern := range []string{"../*.md", "../docs/*.md", "../docs/*/*.md", "../Caddyfile.example", "*.go"} {
+		found, err := filepath.Glob(pattern)
+		if err != nil || len(found) == 0 {
+			t.Fatalf("%s: found %d files, %v", pattern, len(found), err)
+		}
+		paths = append(paths, found...)
+	}
+	block := regexp.MustCompile("`[a-z][^`=\n]* \\{ [a-z][^`=\n]*\\}`")
+	for _, path := range paths {
+		if strings.HasSuffix(path, "_test.go") {
+			continue
+		}
+		content, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, shown := range block.FindAll(content, -1) {
+			t.Errorf("%s shows %s, which does not load as pasted", path, shown)
 		}
 	}
 }

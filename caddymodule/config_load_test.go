@@ -42,6 +42,8 @@ func TestEachMistakeThatLoadingFindsSaysWhatWasExpected(t *testing.T) {
 			[]string{"environment em.example.com:8443: there is no such environment; expected one of prod; an endpoint would begin with https://"}},
 		{"two inline environments of one host", inlineSite(token) + strings.Replace(inlineSite(token, "login_timeout 5s"), "8080", "8081", 1),
 			[]string{"environment em.example.com: there are two of this name; give this one another with `name`, state both alike"}},
+		{"two inline environments of one host in other case", inlineSite(token) + strings.NewReplacer("8080", "8081", "em.", "EM.").Replace(inlineSite(token)),
+			[]string{"environment em.example.com: there are two of this name; give this one another with `name`, state both alike"}},
 		{"two inline environments with different accounts", inlineSite(token) + strings.Replace(inlineSite("api_token {env.CTMGATE_TEST_USER}"), "8080", "8081", 1),
 			[]string{"environment em.example.com: there are two of this name"}},
 		{"an inline environment that is a declared one too", strings.Replace(environmentWith("account default {\n"+token+"\n}"), "prod", "em.example.com", 1) + inlineSite(token),
@@ -158,13 +160,19 @@ func TestEachMistakeInJSONSaysWhatWasExpected(t *testing.T) {
 		{"a placeholder in tls_server_name", environment(endpoint + `, "tls_server_name": "{env.X}", ` + account), use, []string{"tls_server_name: placeholders are not read here"}},
 		{"half a client certificate", environment(endpoint + `, "tls_client_certificate": {"certificate": "a.pem"}, ` + account), use, []string{"tls_client_certificate: expected the paths of a certificate and of its key"}},
 		{"TLS inside transport", environment(endpoint + `, "transport": {"protocol": "http", "tls": {}}, ` + account), use, []string{"TLS is not said here; expected tls_ca_file"}},
+		{"TLS in capitals inside transport", environment(endpoint + `, "transport": {"protocol": "http", "TLS": {"insecure_skip_verify": true}}, ` + account), use, []string{"TLS is not said here"}},
+		{"proxy_protocol in capitals inside transport", environment(endpoint + `, "transport": {"protocol": "http", "Proxy_Protocol": "v2"}, ` + account), use, []string{"proxy_protocol cannot be used here"}},
+		{"another transport in capitals", environment(endpoint + `, "transport": {"protocol": "http", "Protocol": "fastcgi"}, ` + account), use, []string{"unknown field", "Protocol"}},
 		{"proxy_protocol inside transport", environment(endpoint + `, "transport": {"protocol": "http", "proxy_protocol": "v2"}, ` + account), use, []string{"proxy_protocol cannot be used here", "leave it out"}},
+		{"durations of zero inside transport", environment(endpoint + `, "transport": {"protocol": "http", "dial_timeout": 0, "keep_alive": {"idle_timeout": 0}}, ` + account), use, nil},
 		{"another transport", environment(endpoint + `, "transport": {"protocol": "fastcgi"}, ` + account), use, []string{"expected transport http"}},
 		{"an unknown field of transport", environment(endpoint + `, "transport": {"protocol": "http", "dial": 1}, ` + account), use, []string{`unknown field "dial"`}},
 		{"no environment in the handler", good, `"account": "batch"`, []string{"no environment; expected the name of one, or its endpoint"}},
 		{"two environments in the handler", good, use + `, ` + inline, []string{"environment and inline are both given; expected one of them"}},
 		{"an inline environment with accounts", `{}`, `"inline": {` + endpoint + `, ` + account + `}`, []string{"an inline environment has one account"}},
 		{"an inline environment of nothing", `{}`, `"inline": {}`, []string{"inline: endpoint is missing; expected a URL such as https://"}},
+		{"an inline environment with a host beyond ASCII", `{}`, strings.Replace(inline, "em.example.com", "b\u00fccher.example", 1), []string{"environment name", "the name is what `name` says, else the endpoint's host"}},
+		{"an inline environment with a host beyond ASCII and a name", `{}`, strings.Replace(strings.Replace(inline, "em.example.com", "b\u00fccher.example", 1), "{", `{"name": "prod", `, 1), nil},
 		{"an inline environment without endpoint", `{}`, `"inline": {"api_token": "a"}`, []string{"inline: endpoint is missing; expected a URL such as https://"}},
 		{"an inline environment with a name and without endpoint", `{}`, `"inline": {"name": "prod", "api_token": "a"}`, []string{"environment prod: endpoint is missing"}},
 		{"an endpoint in place of the name of an environment", good, `"environment": "https://em.example.com/automation-api"`,
@@ -174,6 +182,8 @@ func TestEachMistakeInJSONSaysWhatWasExpected(t *testing.T) {
 		{"an unknown way of admission", good, use + `, "admit": ["everyone"]`, []string{"admit everyone: expected `clients`, `loopback`"}},
 		{"two ways of admission", good, use + `, "admit": ["loopback", "clients"]`, []string{`"clients" is no host name here`}},
 		{"a host name that is none", good, use + `, "admit": ["loopback", "*.example.com"]`, []string{`"*.example.com" is no host name`}},
+		{"hosts of every kind", good, use + `, "admit": ["loopback", "EM.example.com", "em_1", "em.example.com:8443", "xn--bcher-kva.example.", "192.0.2.1", "::1", "[2001:db8::1]", "[2001:db8::1]:443"]`, nil},
+		{"endpoints of every kind", environment(`"endpoint": ["https://em_1/x", "https://192.0.2.1/x", "https://[2001:db8::1]:8443/x", "https://b\u00fccher.example/x", "https://[fe80::1%25eth0]/x"], "tls_server_name": "192.0.2.1", ` + account), use, nil},
 		{"a negative replay_buffer", good, use + `, "replay_buffer": -1`, []string{"replay_buffer: expected a size from 0 to 64MiB"}},
 		{"a huge replay_buffer", good, use + `, "replay_buffer": 67108865`, []string{"replay_buffer: expected a size from 0 to 64MiB"}},
 	} {
@@ -186,6 +196,25 @@ func TestEachMistakeInJSONSaysWhatWasExpected(t *testing.T) {
 			} else if err != nil {
 				t.Error(err)
 			}
+		})
+	}
+}
+
+func TestANegativeDurationInsideTransportIsAnErrorInJSONToo(t *testing.T) {
+	for member, transport := range map[string]string{
+		"dial_timeout":              `"dial_timeout": "-1s"`,
+		"dial_fallback_delay":       `"dial_fallback_delay": -1`,
+		"response_header_timeout":   `"response_header_timeout": "-2m"`,
+		"expect_continue_timeout":   `"expect_continue_timeout": -1`,
+		"read_timeout":              `"read_timeout": -1`,
+		"write_timeout":             `"write_timeout": -1`,
+		"keep_alive.idle_timeout":   `"keep_alive": {"idle_timeout": "-30s"}`,
+		"keep_alive.probe_interval": `"keep_alive": {"probe_interval": -1}`,
+	} {
+		t.Run(member, func(t *testing.T) {
+			_, err := validate(t, `{"apps": {"controlm": {"environments": {"prod": {"endpoint": ["https://em.example.com/automation-api"],
+			"transport": {"protocol": "http", `+transport+`}, "accounts": {"batch": {"api_token": "a"}}}}}}}`)
+			wantError(t, err, "environment prod: transport http: "+member+": expected a duration above zero")
 		})
 	}
 }

@@ -43,6 +43,12 @@ func TestTLSServerNameIsTheNameThatIsChecked(t *testing.T) {
 	wantReply(t, g.get("/automation-api/config/servers"), 200, "")
 }
 
+func TestTheTLSWordsHoldForASchemeInCapitals(t *testing.T) {
+	up := startUpstream(t, emulator.Options{})
+	g := startGateway(t, strings.Replace(up.sidecar("{file."+secretFile(t, canaryPassword)+"}"), "https://", "HTTPS://", 1))
+	wantReply(t, g.get("/automation-api/config/servers"), 200, "")
+}
+
 func TestSkippingVerificationWorksAndWarnsAtEachStart(t *testing.T) {
 	const warning = "tls_insecure_skip_verify accepts any certificate"
 	up := startUpstream(t, emulator.Options{})

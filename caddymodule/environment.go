@@ -222,14 +222,6 @@ func (env *environment) choose(name string) (*account, error) {
 	return a, nil
 }
 
-func (env *environment) start(app *App) {
-	if env.config.TLSInsecureSkipVerify {
-		env.logger.Warn("tls_insecure_skip_verify accepts any certificate: whoever answers in the endpoint's place gets the passwords; "+
-			"use tls_ca_file instead", zap.String("environment", env.name))
-	}
-	env.adopt(app)
-}
-
 // warm has the accounts log in whose idle_timeout is off.
 func (env *environment) warm() {
 	for _, a := range env.accounts {
@@ -312,7 +304,7 @@ func (e *Environment) newTransport(ctx caddy.Context) (*reverseproxy.HTTPTranspo
 	if t.KeepAlive.MaxIdleConnsPerHost == 0 {
 		t.KeepAlive.MaxIdleConnsPerHost = 256
 	}
-	if slices.ContainsFunc(e.Endpoint, func(text string) bool { return strings.HasPrefix(text, "https:") }) {
+	if slices.ContainsFunc(e.Endpoint, isHTTPS) {
 		if t.TLS, err = e.tlsConfig(); err != nil {
 			return nil, err
 		}
@@ -320,7 +312,14 @@ func (e *Environment) newTransport(ctx caddy.Context) (*reverseproxy.HTTPTranspo
 	if err := t.Provision(ctx); err != nil {
 		return nil, fmt.Errorf("transport: %w", err)
 	}
+	nameProxy(t.Transport)
 	return t, nil
+}
+
+// isHTTPS goes by the scheme, which may stand in capitals.
+func isHTTPS(endpoint string) bool {
+	u, err := url.Parse(endpoint)
+	return err == nil && u.Scheme == "https"
 }
 
 func setDefault(d *caddy.Duration, otherwise time.Duration) {

@@ -194,7 +194,7 @@ func (i *Inline) environment() (string, *Environment, error) {
 		if err != nil {
 			return "", nil, err
 		}
-		name = u.Hostname()
+		name = strings.ToLower(u.Hostname())
 	}
 	return name, &config, nil
 }

@@ -107,8 +107,8 @@ func parseHealth(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
 	if h.NextArg() {
 		return nil, h.Errf("controlm_health: takes no argument, found %q", h.Val())
 	}
-	if h.NextBlock(0) {
-		return nil, h.Errf("controlm_health: takes no block, found %q", h.Val())
+	if err := noBlock(h.Dispenser, "controlm_health"); err != nil {
+		return nil, err
 	}
 	return Health{}, nil
 }

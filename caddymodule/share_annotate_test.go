@@ -206,7 +206,7 @@ func TestMistakesInAnnotationsAreNamedWithTheirLine(t *testing.T) {
 		{"text without quotes", "annotate X-Why run by me", 11, []string{"annotate: 4 arguments", example}},
 		{"an empty text", `annotate X-Why ""`, 11, []string{"annotate X-Why: it is empty; expected text, with placeholders such as {controlm.client}"}},
 		{"a header twice", "annotate X-Why a\nannotate x-why b", 12, []string{"annotate X-Why: it is stated twice; expected each header once"}},
-		{"a block", "annotate X-Why a {\nb\n}", 12, []string{"annotate: takes no block"}},
+		{"a block", "annotate X-Why a {\nb\n}", 11, []string{"annotate: takes no block"}},
 		{"an override with an argument", "annotate X-Why a\nannotate_override on", 12, []string{`annotate_override: takes no argument, found "on"`}},
 		{"an override twice", "annotate X-Why a\nannotate_override\nannotate_override", 13, []string{"annotate_override is stated twice"}},
 	}

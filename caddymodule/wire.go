@@ -6,10 +6,12 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"net/url"
 	"slices"
 	"strings"
 	"sync/atomic"
 
+	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 
 	"github.com/ctmgate/ctmgate/internal/automationapi"
@@ -30,15 +32,19 @@ func (w wire) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	// A connection that was not had, TLS included, has carried nothing.
 	var asked, had atomic.Bool
-	traced := req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
+	ctx := req.Context()
+	if ctx.Value(caddy.ReplacerCtxKey) == nil { // of a login, say; network_proxy may be a placeholder
+		ctx = context.WithValue(ctx, caddy.ReplacerCtxKey, caddy.NewReplacer())
+	}
+	traced := req.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GetConn: func(string) { asked.Store(true); had.Store(false) },
 		GotConn: func(httptrace.GotConnInfo) { had.Store(true) },
 	}))
 	res, err := w.HTTPTransport.RoundTrip(traced)
 	switch {
-	case err == nil || had.Load() || req.Context().Err() != nil:
+	case err == nil || had.Load() || ctx.Err() != nil:
 		return res, quotable(err)
-	case !asked.Load():
+	case !asked.Load() && !errors.Is(err, errNoProxy):
 		return nil, errUnfit
 	}
 	return nil, dialError{err}
@@ -54,6 +60,22 @@ func quotable(err error) error {
 
 // errUnfit is a call that net/http does not take: no endpoint is to blame.
 var errUnfit = errors.New("the call cannot be sent: its method or a header of it is not as HTTP wants it")
+
+// errNoProxy stands for errors about the URL of the forward proxy, which may
+// hold a password.
+var errNoProxy = errors.New("network_proxy: its URL cannot be used; expected one such as http://proxy.example.com:3128")
+
+// nameProxy has t say when the forward proxy is to blame.
+func nameProxy(t *http.Transport) {
+	proxy := t.Proxy
+	t.Proxy = func(r *http.Request) (*url.URL, error) {
+		u, err := proxy(r)
+		if err != nil {
+			return nil, errNoProxy
+		}
+		return u, nil
+	}
+}
 
 // errNotHTTP stands for errors of net/http that repeat what upstream sent.
 var errNotHTTP = errors.New("the answer is not HTTP; is the endpoint right?")

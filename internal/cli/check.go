@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/signal"
 	"slices"
-	"strings"
 	"syscall"
 	"time"
 
@@ -290,7 +289,7 @@ type checkAttempt struct {
 func (a *checkAttempt) warn(text string) { a.row.Warnings = append(a.row.Warnings, text) }
 
 func (a *checkAttempt) insecure() bool {
-	return a.door.Config.TLSInsecureSkipVerify && strings.HasPrefix(a.endpoint, "https:")
+	return a.door.Config.TLSInsecureSkipVerify && a.scheme() == "https"
 }
 
 // client is one whose requests are watched.

@@ -205,6 +205,7 @@ func (c *causes) make(t *testing.T) map[string]cause {
 		"plain-http":  {usual(t, strings.Replace(web, "http:", "https:", 1)+"/automation-api", nil), "no_tls", 0, []string{"does not speak TLS", "Nothing was sent"}},
 		"ssh":         {usual(t, "https://"+ssh+"/automation-api", nil), "no_tls", 0, []string{"8443"}},
 		"ssh-as-http": {usual(t, "http://"+ssh+"/automation-api", nil), "not_http", 0, []string{"does not speak HTTP", "https://"}},
+		"ssh-as-HTTP": {usual(t, "HTTP://"+ssh+"/automation-api", nil), "not_http", 0, []string{"does not speak HTTP", "https://"}},
 		"tls-as-http": {usual(t, strings.Replace(tlsServer.url, "https:", "http:", 1), nil), "not_automation_api", 400, []string{"status 400", "https://"}},
 		"web-server":  {usual(t, web, nil), "not_automation_api", 405, []string{"status 405", "text/html", web + "/automation-api"}},
 		"web-page":    {usual(t, web, object{"accounts": object{"batch": object{"api_token": canary}}}), "not_automation_api", 200, []string{"status 200", "/automation-api"}},

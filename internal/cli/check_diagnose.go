@@ -42,7 +42,7 @@ func (a *checkAttempt) conclude(err error) {
 			"Look into the log of EM's web server, and of a proxy or firewall in between. The secret was not refused.")
 	case automationapi.NotHTTP:
 		action := "Check host and port: that of Control-M's web server is 8443 by default."
-		if strings.HasPrefix(a.endpoint, "http:") {
+		if a.scheme() == "http" {
 			action += " If it speaks TLS, write https://."
 		}
 		a.set(resultNotHTTP, fmt.Sprintf("What answers at %s does not speak HTTP.", a.address()), action)
@@ -256,6 +256,11 @@ func clockWarning(offset time.Duration) string {
 	}
 	return fmt.Sprintf("By the date of its answer, the clock of this machine is about %s %s the server's. Sessions do not depend on it; the dates of "+
 		"certificates, gateway keys and log lines do: set the clock that is wrong.", offset.Abs().Round(10*time.Second), side)
+}
+
+func (a *checkAttempt) scheme() string {
+	u, _ := url.Parse(a.endpoint)
+	return u.Scheme
 }
 
 // host is the endpoint's name or address, without the port.

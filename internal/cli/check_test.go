@@ -142,15 +142,17 @@ func TestCheckReadsTheVariablesOfASidecar(t *testing.T) {
 	if names := got.results("127.0.0.1/default"); !slices.Equal(names, []string{"ok"}) {
 		t.Errorf("got %+v", got)
 	}
-	got = h.check(t, 0, []string{"CTM_ENDPOINT=" + p.url, "CTM_API_TOKEN=" + canary + "-token", "CTM_INSECURE_SKIP_VERIFY=1"})
-	if w := got.Results[0].Warnings; len(w) != 1 || !strings.Contains(w[0], "CTM_INSECURE_SKIP_VERIFY") {
-		t.Errorf("the warnings are %q", w)
+	for _, endpoint := range []string{p.url, strings.Replace(p.url, "https", "HTTPS", 1)} {
+		got = h.check(t, 0, []string{"CTM_ENDPOINT=" + endpoint, "CTM_API_TOKEN=" + canary + "-token", "CTM_INSECURE_SKIP_VERIFY=1"})
+		if w := got.Results[0].Warnings; len(w) != 1 || !strings.Contains(w[0], "CTM_INSECURE_SKIP_VERIFY") {
+			t.Errorf("the warnings for %s are %q", endpoint, w)
+		}
 	}
 	got = h.check(t, 1, []string{"CTM_ENDPOINT=" + p.url, "CTM_API_TOKEN=" + canary + "-token"})
 	if r := got.Results[0]; r.Result != "certificate_untrusted" || !strings.Contains(r.Action, "CTM_CA_FILE") || !strings.Contains(r.Action, "--ca-file") {
 		t.Errorf("got %+v", r)
 	}
-	if s := p.Stats(); s.Logins != 1 || s.Calls != 2 || s.LiveSessions != 0 {
+	if s := p.Stats(); s.Logins != 1 || s.Calls != 3 || s.LiveSessions != 0 {
 		t.Errorf("got %+v", s)
 	}
 }

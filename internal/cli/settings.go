@@ -280,10 +280,8 @@ func (r reader) admission(s *settings) error {
 	if words[0] == "anyone" && len(s.admit) > 1 {
 		return usagef("%s is anyone, which takes no host names; expected loopback beside --%s", origin, flagHost)
 	}
-	for _, host := range hosts {
-		if host == "" || strings.ContainsAny(host, "/*{} ") {
-			return usagef("--%s %q is no host name; expected one such as em.example.com", flagHost, host)
-		}
+	if err := caddymodule.CheckAdmission(s.admit); err != nil {
+		return usagef("%s and --%s: %w", origin, flagHost, err)
 	}
 	return nil
 }

@@ -266,6 +266,8 @@ func TestUsageErrorsSayWhatToSet(t *testing.T) {
 		"an unknown admission":           {with("CTMGATE_ADMIT", "friends"), nil, []string{"CTMGATE_ADMIT", "loopback or anyone"}},
 		"hosts beside anyone":            {with(), []string{"--admit", "anyone", "--host", "x"}, []string{"anyone", "--host"}},
 		"a host that is none":            {with(), []string{"--host", "a/b"}, []string{"--host"}},
+		"hosts with a comma":             {with(), []string{"--host", "a,b"}, []string{"--host", `"a,b" is no host name`}},
+		"a variable with a comma":        {with("CTMGATE_ADMIT", "loopback a,b"), nil, []string{"CTMGATE_ADMIT", `"a,b" is no host name`}},
 		"an address without port":        {with("CTMGATE_LISTEN", "127.0.0.1"), nil, []string{"CTMGATE_LISTEN", "no port"}},
 		"several ports":                  {with(), []string{"--listen", ":80-90"}, []string{"--listen", "several ports"}},
 		"a socket by relative path":      {with(), []string{"--listen", "unix/x.sock"}, []string{"--listen", "absolute"}},
