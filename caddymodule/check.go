@@ -362,6 +362,8 @@ type transportDuration struct {
 	value        caddy.Duration
 }
 
+// transportDurations are those that are above zero. Of dial_fallback_delay, a
+// negative one is Caddy's word for off.
 func transportDurations(t *reverseproxy.HTTPTransport) []transportDuration {
 	alive := t.KeepAlive
 	if alive == nil {
@@ -369,7 +371,6 @@ func transportDurations(t *reverseproxy.HTTPTransport) []transportDuration {
 	}
 	return []transportDuration{
 		{"dial_timeout", "dial_timeout", t.DialTimeout},
-		{"dial_fallback_delay", "dial_fallback_delay", t.FallbackDelay},
 		{"response_header_timeout", "response_header_timeout", t.ResponseHeaderTimeout},
 		{"expect_continue_timeout", "expect_continue_timeout", t.ExpectContinueTimeout},
 		{"read_timeout", "read_timeout", t.ReadTimeout},

@@ -159,6 +159,7 @@ func TestEachMistakeInJSONSaysWhatWasExpected(t *testing.T) {
 		{"renew_before above the lifetime", environment(endpoint + `, "renew_before": "31m", ` + account), use, []string{"renew_before is 31m0s; expected less than session_lifetime"}},
 		{"a placeholder in tls_server_name", environment(endpoint + `, "tls_server_name": "{env.X}", ` + account), use, []string{"tls_server_name: placeholders are not read here"}},
 		{"half a client certificate", environment(endpoint + `, "tls_client_certificate": {"certificate": "a.pem"}, ` + account), use, []string{"tls_client_certificate: expected the paths of a certificate and of its key"}},
+		{"a negative dial_fallback_delay, which is off", environment(endpoint + `, "transport": {"protocol": "http", "dial_fallback_delay": -1}, ` + account), use, nil},
 		{"TLS inside transport", environment(endpoint + `, "transport": {"protocol": "http", "tls": {}}, ` + account), use, []string{"TLS is not said here; expected tls_ca_file"}},
 		{"TLS in capitals inside transport", environment(endpoint + `, "transport": {"protocol": "http", "TLS": {"insecure_skip_verify": true}}, ` + account), use, []string{"TLS is not said here"}},
 		{"proxy_protocol in capitals inside transport", environment(endpoint + `, "transport": {"protocol": "http", "Proxy_Protocol": "v2"}, ` + account), use, []string{"proxy_protocol cannot be used here"}},
@@ -203,7 +204,6 @@ func TestEachMistakeInJSONSaysWhatWasExpected(t *testing.T) {
 func TestANegativeDurationInsideTransportIsAnErrorInJSONToo(t *testing.T) {
 	for member, transport := range map[string]string{
 		"dial_timeout":              `"dial_timeout": "-1s"`,
-		"dial_fallback_delay":       `"dial_fallback_delay": -1`,
 		"response_header_timeout":   `"response_header_timeout": "-2m"`,
 		"expect_continue_timeout":   `"expect_continue_timeout": -1`,
 		"read_timeout":              `"read_timeout": -1`,

@@ -109,7 +109,6 @@ func TestEachMistakeInAnEnvironmentIsNamedWithItsLine(t *testing.T) {
 		{"tls_server_name inside transport", "transport http {\ntls_server_name a\n}", 5, []string{"TLS is not said here"}},
 		{"TLS amid the words of transport", "transport http {\ndial_timeout 2s\ntls_trust_pool file {\npem_file a.pem\n}\nversions 1.1\n}", 6, []string{"TLS is not said here"}},
 		{"a negative dial_timeout inside transport", "transport http {\nversions 1.1\ndial_timeout -1s\n}", 6, []string{`transport http: dial_timeout: "-1s" is not a duration above zero`}},
-		{"a negative dial_fallback_delay inside transport", "transport http {\ndial_fallback_delay -1s\n}", 5, []string{`dial_fallback_delay: "-1s" is not a duration above zero`}},
 		{"a negative keepalive inside transport", "transport http {\nkeepalive -30s\n}", 5, []string{`keepalive: "-30s" is not a duration above zero`}},
 		{"a keepalive_interval of zero inside transport", "transport http {\nkeepalive_interval 0\n}", 5, []string{`keepalive_interval: "0" is not a duration above zero`}},
 		{"a response_header_timeout of zero inside transport", "transport http {\nresponse_header_timeout 0s\n}", 5, []string{`response_header_timeout: "0s" is not a duration above zero`}},
