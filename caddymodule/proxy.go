@@ -36,12 +36,19 @@ type call struct {
 
 type callKey struct{}
 
+// someServer stands where net/http puts its server, and HTTP/3 nothing:
+// without one, ReverseProxy ends an answer that broke off as if it were whole.
+var someServer = new(http.Server)
+
 // forward sends the call upstream and streams the answer back.
 func (h *Handler) forward(v *visit) {
 	r := v.r
 	c := &call{handler: h, visit: v, in: r, account: v.account, path: v.path}
 	defer c.end()
 	ctx := context.WithValue(r.Context(), callKey{}, c)
+	if ctx.Value(http.ServerContextKey) == nil {
+		ctx = context.WithValue(ctx, http.ServerContextKey, someServer)
+	}
 	if isWebSocket(r) && v.who.client != nil {
 		var done func()
 		ctx, done = openSockets.open(ctx, v, h.app)
