@@ -16,6 +16,7 @@ import (
 	"github.com/ctmgate/ctmgate/internal/access"
 	"github.com/ctmgate/ctmgate/internal/apipath"
 	"github.com/ctmgate/ctmgate/internal/automationapi"
+	"github.com/ctmgate/ctmgate/internal/endpoint"
 	"github.com/ctmgate/ctmgate/internal/relay"
 	"github.com/ctmgate/ctmgate/internal/session"
 )
@@ -27,11 +28,15 @@ type call struct {
 	in      *http.Request // as it came to the handler
 	account *account
 	path    apipath.Path
-	body    *relay.Body    // nil when the request has none
-	answer  io.Closer      // body of upstream's answer
+	body    *relay.Body // nil when the request has none
+	answer  io.Closer   // body of upstream's answer
+	passed  passed
 	source  session.Source // of the endpoint that is tried
 	use     session.Use
 	using   bool // use is to be released
+
+	endpoint int              // that has answered
+	outcome  endpoint.Outcome // what its status says of it
 }
 
 type callKey struct{}
@@ -178,6 +183,8 @@ func (h *Handler) modifyResponse(res *http.Response) error {
 		// ReverseProxy flushes at once where the length is unknown, and asks
 		// nothing else of this field: the header says what is sent.
 		res.ContentLength = max(res.ContentLength, 0)
+		c.passed = passed{res.Body, c}
+		res.Body = &c.passed
 		return nil
 	}
 	// ReverseProxy lets a switch without any Upgrade pass when none was asked
@@ -185,6 +192,7 @@ func (h *Handler) modifyResponse(res *http.Response) error {
 	if !strings.EqualFold(res.Header.Get("Upgrade"), "websocket") || !strings.EqualFold(res.Request.Header.Get("Upgrade"), "websocket") {
 		return errSwitched
 	}
+	h.env.fleet.Report(c.endpoint, c.outcome)
 	res.Header[requestID] = []string{c.visit.id} // ReverseProxy writes these headers alone
 	return nil
 }

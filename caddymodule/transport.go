@@ -73,7 +73,7 @@ func (t lastHop) send(req *http.Request, c *call) (*http.Response, error) {
 	for {
 		res, err := t.try(req, c, i)
 		if err == nil {
-			fleet.Report(i, outcomeOf(res))
+			c.endpoint, c.outcome = i, outcomeOf(res)
 			return res, nil
 		}
 		if !fleet.learn(req.Context(), i, err, c.onlyReads()) {

@@ -2,6 +2,7 @@ package caddymodule_test
 
 import (
 	"crypto/tls"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -70,4 +71,111 @@ func TestWireAnAnswerThatBreaksOffIsNotTakenForWholeByAnyProtocol(t *testing.T) 
 			}
 		})
 	}
+}
+
+func TestWireAnAnswerThatBreaksOffIsAFailureInLogAndMetrics(t *testing.T) {
+	over := make(chan struct{})
+	defer close(over)
+	up := startFront(t, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		name := strings.TrimPrefix(r.URL.Path, "/automation-api/cut/")
+		switch answer, ok := cutAnswers[name]; {
+		case ok:
+			answerRaw(w, answer)
+		case name == "with what it was sent":
+			answerRaw(w, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"+r.Header.Get("Authorization")+"\r\n")
+		case name == "late for ever":
+			_, _ = io.WriteString(w, "abc")
+			_ = http.NewResponseController(w).Flush()
+			<-over
+		default:
+			next.ServeHTTP(w, r)
+		}
+	})
+	g := wireStart(t, "{ADDR} {\n\tmetrics /metrics\n\t"+strings.Replace(
+		strings.TrimPrefix(wireSite(up.url, "name cut", "transport http {\n\t\t\tread_timeout 500ms\n\t\t}", wireUser(t)), "{ADDR} {"), "controlm", "controlm /automation-api/*", 1))
+	const unreachable = "ctmgate.upstream_unreachable"
+	type row struct{ code, logged string }
+	rows := map[string]row{
+		"with what it was sent": {unreachable, "the answer is not HTTP"},
+		"late for ever":         {"ctmgate.upstream_timeout", "timeout"},
+	}
+	for name := range cutAnswers {
+		rows[name] = row{unreachable, "unexpected EOF"}
+	}
+	for name, row := range rows {
+		t.Run(name, func(t *testing.T) {
+			g := g.in(t)
+			id := strings.ReplaceAll(name, " ", "-")
+			conn := g.dial()
+			fmt.Fprintf(conn, "GET /automation-api/cut/%s HTTP/1.1\r\nHost: %s\r\nX-Request-Id: %s\r\n\r\n", strings.ReplaceAll(name, " ", "%20"), g.addr, id)
+			if _, err := io.ReadAll(conn); err != nil {
+				t.Fatal(err)
+			}
+			if line := g.auditOfID(id); line.Status != 200 || line.Code != row.code || line.Decision != "allowed" {
+				t.Errorf("the audit line is %s", line.text)
+			}
+			var found string
+			for line := range strings.Lines(g.logText()) {
+				if strings.Contains(line, `"an answer broke off"`) && strings.Contains(line, `"request_id":"`+id+`"`) {
+					found += line
+				}
+			}
+			for _, text := range []string{`"level":"error"`, `"status":200`, `"code":"` + row.code + `"`, row.logged} {
+				if strings.Count(found, "\n") != 1 || !strings.Contains(found, text) {
+					t.Errorf("the log does not say %s once: %s", text, found)
+				}
+			}
+		})
+	}
+	const calls = `caddy_controlm_requests_total{account="default",client="",code="%d",environment="cut"}`
+	for code, want := range map[int]int{200: 0, 502: len(rows) - 1, 504: 1} {
+		if got := g.metric(fmt.Sprintf(calls, code)); got != want {
+			t.Errorf("%d calls were counted under %d, want %d", got, code, want)
+		}
+	}
+	t.Run("but not when the caller leaves", func(t *testing.T) {
+		g := g.in(t)
+		conn := g.dial()
+		fmt.Fprintf(conn, "GET /automation-api/emulator/download?size=9000&gate=g HTTP/1.1\r\nHost: %s\r\nX-Request-Id: gone\r\n\r\n", g.addr)
+		if _, err := io.ReadFull(conn, make([]byte, 20)); err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.Close()
+		if line := g.auditOfID("gone"); line.Status != 200 || line.Code != "" || strings.Count(g.logText(), `"an answer broke off"`) != len(rows) {
+			t.Errorf("the audit line is %s", line.text)
+		}
+	})
+}
+
+// Three in a row, as with calls that are not answered.
+func TestWireAnEndpointWhoseAnswersBreakOffIsLeftAside(t *testing.T) {
+	first, second := startCutter(t), startCutter(t)
+	g := startGateway(t, wireSite(first.url+" "+second.url, wireUser(t), "name pair"))
+	for range 3 {
+		res, err := http.Get(g.url("/automation-api/cut/late"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadAll(res.Body); err == nil {
+			t.Error("the answer is whole")
+		}
+		_ = res.Body.Close()
+	}
+	g.get(wireEcho).echoed(t)
+	if a, b := len(first.arrived()), len(second.arrived()); a < 3 || b != 1 {
+		t.Errorf("%d calls arrived at the first endpoint and %d at the second", a, b)
+	}
+}
+
+// metric is the value of a series, 0 where there is none.
+func (g *gateway) metric(series string) (value int) {
+	g.t.Helper()
+	for line := range strings.Lines(g.get("/metrics").body) {
+		if rest, ok := strings.CutPrefix(line, series+" "); ok {
+			if _, err := fmt.Sscan(rest, &value); err != nil {
+				g.t.Fatal(err)
+			}
+		}
+	}
+	return value
 }
