@@ -201,15 +201,14 @@ func (h *Handler) modifyResponse(res *http.Response) error {
 func failed(w http.ResponseWriter, r *http.Request, err error) {
 	c := r.Context().Value(callKey{}).(*call)
 	h, v := c.handler, c.visit
-	if v.gone() {
-		w.WriteHeader(clientGone)
+	gone := v.gone()
+	if err := c.bodyErr(gone); err != nil && (!gone || stillListens(err)) {
+		h.refuse(v, bodyAnswer(err), errors.New("the call's own body broke off"))
 		return
 	}
-	if c.body != nil {
-		if err := c.body.Err(); err != nil {
-			h.refuse(v, bodyAnswer(err), errors.New("the call's own body broke off"))
-			return
-		}
+	if gone {
+		w.WriteHeader(clientGone)
+		return
 	}
 	a, retryAfter := answerFor(err)
 	if hint := automationapi.Diagnose(err); hint != "" && a.code == upstreamUnreachable.code && automationapi.KindOf(err) == 0 {
@@ -218,6 +217,23 @@ func failed(w http.ResponseWriter, r *http.Request, err error) {
 	h.log(zapcore.ErrorLevel, "could not forward a call", v, a, err)
 	v.answer(a, retryAfter)
 }
+
+// bodyErr is how the call's own body broke off, nil if it did not. When the
+// caller is said to have left, the read that met it may not have returned yet.
+func (c *call) bodyErr(gone bool) error {
+	if c.body == nil {
+		return nil
+	}
+	if gone {
+		c.body.Drain() // to the error that ends it
+	}
+	return c.body.Err()
+}
+
+// stillListens tells whether a caller may be there whose body broke off with
+// err: net/http takes each error of the connection for its end, also that the
+// caller sends nothing more, or nothing for a while.
+func stillListens(err error) bool { return errors.Is(err, io.ErrUnexpectedEOF) || isTimeout(err) }
 
 // hinted puts what to do in front of an error.
 type hinted struct {
