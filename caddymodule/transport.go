@@ -76,6 +76,9 @@ func (t lastHop) send(req *http.Request, c *call) (*http.Response, error) {
 			c.endpoint, c.outcome = i, outcomeOf(res)
 			return res, nil
 		}
+		if c.body != nil && c.body.Err() != nil {
+			return nil, err // the caller's doing, and none of the endpoint's
+		}
 		if !fleet.learn(req.Context(), i, err, c.onlyReads()) {
 			return nil, err
 		}
