@@ -29,7 +29,7 @@ func TestAClientLogsInWithItsNameAndItsKey(t *testing.T) {
 	up, g := startSignIn(t)
 	got := g.tryLogIn("nightly", nightlyKey)
 	if got.status != 200 || !strings.HasPrefix(got.body, "{\n  \"username\" : \"nightly\",\n  \"token\" : \"ctmgt_") ||
-		!strings.HasSuffix(got.body, "\",\n  \"version\" : \"9.20.110\"\n}\n") || got.header.Get("Cache-Control") != "no-store" {
+		!strings.HasSuffix(got.body, "\",\n  \"version\" : \"9.20.110\"\n}\n") || got.header.Get("Cache-Control") != "no-store, no-transform" {
 		t.Fatalf("got %d %v\n%s", got.status, got.header, got.body)
 	}
 	token := g.logIn("nightly", nightlyKey)

@@ -24,6 +24,16 @@ import (
 // request before any handler runs. So a call that shows such a secret is left out of
 // it, and its line is written here instead, in the same place and shape.
 
+// warnDebug tells the operator when keys may get into a log before a handler
+// of ours runs: whether a filter hides them there cannot be seen from here.
+func (a *App) warnDebug() {
+	rewrites := a.ctx.Logger(&caddyhttp.App{}).Named("handlers.rewrite") // as handle_path does
+	if a.known != nil && rewrites.Check(zapcore.DebugLevel, "rewrote request") != nil {
+		a.logger.Warn("Caddy writes requests at level DEBUG before the gateway sees them, with keys and tokens that clients show; " +
+			"set the logs to INFO, or give them the filter of docs/security.md")
+	}
+}
+
 // showsSecret tells whether Caddy's access log would show a secret of r.
 func showsSecret(r *http.Request) bool {
 	for name := range r.Header {

@@ -67,6 +67,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 		return err
 	}
 	a.warnClients()
+	a.warnDebug()
 	for name, config := range a.Environments {
 		if config == nil {
 			config = new(Environment)

@@ -50,7 +50,7 @@ func TestClientLoginIsLaidOutAsShellParsersWantIt(t *testing.T) {
 	if got.status != 200 || !layout.MatchString(got.body) {
 		t.Fatalf("got %d\n%s", got.status, got.body)
 	}
-	for name, want := range map[string]string{"Content-Type": "application/json", "Cache-Control": "no-store"} {
+	for name, want := range map[string]string{"Content-Type": "application/json", "Cache-Control": "no-store, no-transform"} {
 		if got.header.Get(name) != want {
 			t.Errorf("%s is %q", name, got.header.Get(name))
 		}
@@ -240,7 +240,7 @@ func TestClientLogoutEndsNothingUpstream(t *testing.T) {
 				if got.status != 200 || got.body != "{\n  \"message\" : \"Successfully logged out from session\"\n}\n" {
 					t.Errorf("got %d %s", got.status, got.body)
 				}
-				if got.header.Get("Cache-Control") != "no-store" || got.header.Get("Content-Type") != "application/json" {
+				if got.header.Get("Cache-Control") != "no-store, no-transform" || got.header.Get("Content-Type") != "application/json" {
 					t.Errorf("got the header %v", got.header)
 				}
 			}

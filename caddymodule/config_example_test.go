@@ -2,6 +2,7 @@ package caddymodule_test
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"net"
 	"net/http"
@@ -199,5 +200,47 @@ func TestTheExampleRuns(t *testing.T) {
 	}
 	if !strings.Contains(e.logged(), "handled request") {
 		t.Error("the shared site has no access log")
+	}
+}
+
+// At DEBUG Caddy writes what it has rewritten before any handler of ours runs,
+// and a call without a password never gets to one: the filters alone hide what
+// was shown.
+func TestTheFiltersOfTheExampleHideWhatClientsShow(t *testing.T) {
+	up := startUpstream(t, emulator.Options{APITokens: []emulator.APIToken{{Name: "reports", Value: canaryToken, User: "emuser", Roles: []string{"User"}}}})
+	e := startExample(t, up)
+	e.addr = e.shared
+	targets := []string{wireEcho + "?TOKEN=" + canaryKey, wireEcho + "?proxy_authorization=" + canaryKey}
+	for _, secret := range []string{
+		"server/c/sshkey/k/" + canaryKey, "server/c/SSHKey/k/" + canaryKey, "server/c/%73shkey/k/" + canaryKey, "server/c/%2573shkey/k/" + canaryKey,
+		"server/c/sshkey%2Fk%2F" + canaryKey, "systemsettings/server/name/" + canaryKey + "?a=1", "systemsettings%2fserver/" + canaryKey,
+	} {
+		targets = append(targets, base+"/config/"+secret)
+	}
+	// Without a password, and with it.
+	for _, line := range []string{"Accept: */*", "Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte("team:team-password-of-the-test"))} {
+		for _, target := range append(targets, wireEcho) {
+			e.raw("GET /prod" + target + " HTTP/1.1\r\nHost: gateway.example.com\r\nX_Api_Key: " + canaryKey + "\r\n" + line + "\r\n\r\n")
+		}
+	}
+	for _, row := range withSecrets {
+		if row.header["X~Api~Key"] != nil {
+			continue // ctmgate alone knows all of the spellings
+		}
+		e.do(http.MethodGet, "/prod"+wireEcho+row.query, nil, func(r *http.Request) {
+			r.Host = "gateway.example.com"
+			for name, values := range row.header {
+				r.Header[name] = values
+			}
+		})
+	}
+	log := e.logged()
+	if n := strings.Count(log, `"rewrote request"`); n < 2*len(targets) {
+		t.Errorf("Caddy wrote %d lines of what it has rewritten", n)
+	}
+	for _, kept := range []string{`"uri":"/prod/automation-api/config/server/c/sshkey/REDACTED"`, `"uri":"/prod` + wireEcho + `?a=1&x%5fapi%5Fkey=REDACTED"`} {
+		if !strings.Contains(log, kept) {
+			t.Errorf("the log does not say %s", kept)
+		}
 	}
 }

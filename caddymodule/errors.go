@@ -177,6 +177,12 @@ func (a answer) with(detail string) answer {
 	return a
 }
 
+// asItIs is the Cache-Control of the gateway's own answers: they are not kept,
+// and no handler in front compresses them. The length of what is compressed
+// tells how alike its parts are, and a login's answer has a token beside what
+// the caller chose.
+const asItIs = "no-store, no-transform"
+
 // write answers r in Control-M's own shape. A retryAfter of less than zero is
 // not said.
 func (a answer) write(w http.ResponseWriter, r *http.Request, retryAfter time.Duration) {
@@ -185,7 +191,7 @@ func (a answer) write(w http.ResponseWriter, r *http.Request, retryAfter time.Du
 	}
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
-	h.Set("Cache-Control", "no-store")
+	h.Set("Cache-Control", asItIs)
 	switch {
 	case a.status == http.StatusUnauthorized:
 		h.Set("Www-Authenticate", `Bearer realm="ctmgate"`)

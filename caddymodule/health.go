@@ -43,7 +43,7 @@ func (Health) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.H
 		}
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Cache-Control", asItIs)
 	w.WriteHeader(status)
 	_, _ = io.WriteString(w, text)
 	return nil

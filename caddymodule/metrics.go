@@ -22,7 +22,7 @@ const metricPrefix = "caddy_controlm_"
 
 var (
 	requestsTotal = counter("requests_total",
-		"Calls that were answered, by status.", "environment", "account", "client", "code")
+		"Calls that were answered, by status; 502 or 504 where the answer broke off.", "environment", "account", "client", "code")
 	requestSeconds = histogram("request_duration_seconds",
 		"From the arrival of a call to the end of its answer; WebSockets are left out.", "environment")
 	loginsTotal = counter("logins_total",
@@ -151,6 +151,9 @@ func (a *App) forgetCalls(next *App) {
 // count counts a call that has ended.
 func (h *Handler) count(v *visit) {
 	status := v.w.Status
+	if v.broken != 0 {
+		status = v.broken
+	}
 	requestsTotal.WithLabelValues(h.env.name, v.accountName(), v.client(), statusText(status)).Inc()
 	if status != http.StatusSwitchingProtocols {
 		requestSeconds.WithLabelValues(h.env.name).Observe(time.Since(v.begun).Seconds())

@@ -16,6 +16,7 @@ import (
 	"github.com/ctmgate/ctmgate/internal/access"
 	"github.com/ctmgate/ctmgate/internal/apipath"
 	"github.com/ctmgate/ctmgate/internal/automationapi"
+	"github.com/ctmgate/ctmgate/internal/endpoint"
 	"github.com/ctmgate/ctmgate/internal/relay"
 	"github.com/ctmgate/ctmgate/internal/session"
 )
@@ -27,17 +28,25 @@ type call struct {
 	in      *http.Request // as it came to the handler
 	account *account
 	path    apipath.Path
-	body    *relay.Body    // nil when the request has none
-	answer  io.Closer      // body of upstream's answer
+	body    *relay.Body // nil when the request has none
+	answer  io.Closer   // body of upstream's answer
+	passed  passed
 	source  session.Source // of the endpoint that is tried
 	use     session.Use
 	using   bool // use is to be released
 	// What upstream did not take of this call, and whose it was.
 	rejected   session.Use
 	rejectedBy session.Source
+
+	endpoint int              // that has answered
+	outcome  endpoint.Outcome // what its status says of it
 }
 
 type callKey struct{}
+
+// someServer stands where net/http puts its server, and HTTP/3 nothing:
+// without one, ReverseProxy ends an answer that broke off as if it were whole.
+var someServer = new(http.Server)
 
 // forward sends the call upstream and streams the answer back.
 func (h *Handler) forward(v *visit) {
@@ -45,6 +54,9 @@ func (h *Handler) forward(v *visit) {
 	c := &call{handler: h, visit: v, in: r, account: v.account, path: v.path}
 	defer c.end()
 	ctx := context.WithValue(r.Context(), callKey{}, c)
+	if ctx.Value(http.ServerContextKey) == nil {
+		ctx = context.WithValue(ctx, http.ServerContextKey, someServer)
+	}
 	if isWebSocket(r) && v.who.client != nil {
 		var done func()
 		ctx, done = openSockets.open(ctx, v, h.app)
@@ -174,6 +186,8 @@ func (h *Handler) modifyResponse(res *http.Response) error {
 		// ReverseProxy flushes at once where the length is unknown, and asks
 		// nothing else of this field: the header says what is sent.
 		res.ContentLength = max(res.ContentLength, 0)
+		c.passed = passed{res.Body, c}
+		res.Body = &c.passed
 		return nil
 	}
 	// ReverseProxy lets a switch without any Upgrade pass when none was asked
@@ -181,6 +195,7 @@ func (h *Handler) modifyResponse(res *http.Response) error {
 	if !strings.EqualFold(res.Header.Get("Upgrade"), "websocket") || !strings.EqualFold(res.Request.Header.Get("Upgrade"), "websocket") {
 		return errSwitched
 	}
+	h.env.fleet.Report(c.endpoint, c.outcome)
 	res.Header[requestID] = []string{c.visit.id} // ReverseProxy writes these headers alone
 	return nil
 }
@@ -189,15 +204,14 @@ func (h *Handler) modifyResponse(res *http.Response) error {
 func failed(w http.ResponseWriter, r *http.Request, err error) {
 	c := r.Context().Value(callKey{}).(*call)
 	h, v := c.handler, c.visit
-	if v.gone() {
-		w.WriteHeader(clientGone)
+	gone := v.gone()
+	if err := c.bodyErr(gone); err != nil && (!gone || stillListens(err)) {
+		h.refuse(v, bodyAnswer(err), errors.New("the call's own body broke off"))
 		return
 	}
-	if c.body != nil {
-		if err := c.body.Err(); err != nil {
-			h.refuse(v, bodyAnswer(err), errors.New("the call's own body broke off"))
-			return
-		}
+	if gone {
+		w.WriteHeader(clientGone)
+		return
 	}
 	a, retryAfter := answerFor(err)
 	if hint := automationapi.Diagnose(err); hint != "" && a.code == upstreamUnreachable.code && automationapi.KindOf(err) == 0 {
@@ -206,6 +220,23 @@ func failed(w http.ResponseWriter, r *http.Request, err error) {
 	h.log(zapcore.ErrorLevel, "could not forward a call", v, a, err)
 	v.answer(a, retryAfter)
 }
+
+// bodyErr is how the call's own body broke off, nil if it did not. When the
+// caller is said to have left, the read that met it may not have returned yet.
+func (c *call) bodyErr(gone bool) error {
+	if c.body == nil {
+		return nil
+	}
+	if gone {
+		c.body.Drain() // to the error that ends it
+	}
+	return c.body.Err()
+}
+
+// stillListens tells whether a caller may be there whose body broke off with
+// err: net/http takes each error of the connection for its end, also that the
+// caller sends nothing more, or nothing for a while.
+func stillListens(err error) bool { return errors.Is(err, io.ErrUnexpectedEOF) || isTimeout(err) }
 
 // hinted puts what to do in front of an error.
 type hinted struct {

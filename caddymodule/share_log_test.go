@@ -241,3 +241,28 @@ func TestAConfigInWhichNoLogTakesEachAuditLineWarnsAtLoad(t *testing.T) {
 		})
 	}
 }
+
+// At DEBUG Caddy writes whole requests, keys included, before a handler of
+// ours can keep them back.
+func TestAConfigWithClientsWarnsAtLoadOfALogAtDEBUG(t *testing.T) {
+	up := startUpstream(t, emulator.Options{Users: twoUsers})
+	clients, none := shareClients(t, up.URL(), up.trusted(), "", ""), up.sidecar(wirePassword(t))
+	for _, c := range []struct {
+		name, file, logs string
+		warns            int
+	}{
+		{"at INFO", clients, "log {\noutput file {LOG}\n}", 0},
+		{"at DEBUG", clients, "log {\noutput file {LOG}\nlevel DEBUG\n}", 1},
+		{"at DEBUG, of others than Caddy's handlers", clients, "log {\noutput file {LOG}\nlevel DEBUG\nexclude http.handlers\n}", 0},
+		{"at DEBUG, into another file", clients, "log {\noutput file {LOG}\n}\nlog more {\noutput file {LOG}.more\nlevel DEBUG\n}", 1},
+		{"at DEBUG, without clients", "{\n}\n" + none, "log {\noutput file {LOG}\nlevel DEBUG\n}", 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			g := wireStart(t, strings.Replace(c.file, "{\n", "{\n"+c.logs+"\n", 1))
+			const warning = "Caddy writes requests at level DEBUG"
+			if n := strings.Count(g.logged(), warning); n != c.warns {
+				t.Errorf("warned %d times, want %d", n, c.warns)
+			}
+		})
+	}
+}

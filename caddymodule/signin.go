@@ -188,7 +188,7 @@ func writeVendor(w http.ResponseWriter, members ...[2]string) {
 	out.WriteString("\n}\n")
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
-	h.Set("Cache-Control", "no-store")
+	h.Set("Cache-Control", asItIs)
 	_, _ = w.Write(out.Bytes())
 }
 

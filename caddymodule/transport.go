@@ -30,7 +30,7 @@ func (t lastHop) RoundTrip(req *http.Request) (*http.Response, error) {
 		unauthorized, expired := rejection(res)
 		rejected := unauthorized || expired
 		if !rejected {
-			c.passed(res)
+			c.taken()
 		}
 		if !c.source.IsCurrent(c.use) && replays == 0 || replays == 1 && c.source != c.rejectedBy {
 			most = 2
@@ -43,6 +43,7 @@ func (t lastHop) RoundTrip(req *http.Request) (*http.Response, error) {
 			return res, nil
 		}
 		c.rejected, c.rejectedBy = c.use, c.source
+		c.handler.env.fleet.Report(c.endpoint, c.outcome)
 		discard(res)
 		c.end()
 		res, err = t.send(req, c)
@@ -56,10 +57,10 @@ func (t lastHop) RoundTrip(req *http.Request) (*http.Response, error) {
 	return nil, err
 }
 
-// passed notes an answer that is no rejection. A balancer's page says nothing
+// taken notes an answer that is no rejection. A balancer's page says nothing
 // of the token.
-func (c *call) passed(res *http.Response) {
-	if outcomeOf(res) != endpoint.Answered {
+func (c *call) taken() {
+	if c.outcome != endpoint.Answered {
 		return
 	}
 	c.source.Accepted(c.use)
@@ -95,7 +96,7 @@ func (t lastHop) send(req *http.Request, c *call) (*http.Response, error) {
 	for {
 		res, err := t.try(req, c, i)
 		if err == nil {
-			fleet.Report(i, outcomeOf(res))
+			c.endpoint, c.outcome = i, outcomeOf(res)
 			return res, nil
 		}
 		if c.body != nil && c.body.Err() != nil {

@@ -31,7 +31,8 @@ type visit struct {
 	// Of a call that was sent a second time: whether that was rejected too.
 	replays  int
 	rejected bool
-	code     string // of an answer of the gateway's own
+	code     string // of an answer of the gateway's own, or of one that broke off
+	broken   int    // status of that code, where an answer broke off
 }
 
 // requestID is the header that follows a call from its caller through the

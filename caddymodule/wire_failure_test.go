@@ -226,3 +226,16 @@ func TestWireAnAnswerThatBreaksOffIsNotTakenForWhole(t *testing.T) {
 		}
 	})
 }
+
+// Else three such calls would leave an endpoint aside, and more of them all.
+func TestWireABodyThatBreaksOffIsNoTroubleOfTheEndpoint(t *testing.T) {
+	first, second := startFront(t, nil), startFront(t, nil)
+	g := startGateway(t, wireSite(first.url+" "+second.url, wireUser(t), "name pair"))
+	for range 4 {
+		g.rawCall("POST", wireEcho, "Transfer-Encoding: chunked", "", "ZZ\r\nhello").wantOwn(t, http.StatusBadRequest, "ctmgate.bad_body")
+	}
+	g.get(wireEcho).echoed(t)
+	if n := len(second.arrived()); n != 0 {
+		t.Errorf("%d calls arrived at the second endpoint", n)
+	}
+}

@@ -1,6 +1,7 @@
 package caddymodule_test
 
 import (
+	"bufio"
 	"fmt"
 	"io"
 	"net"
@@ -92,5 +93,44 @@ func TestWireClientsThatLeaveLeaveNothingBehind(t *testing.T) {
 				g.get(wireEcho).echoed(t)
 			}
 		})
+	}
+}
+
+// net/http says of both that the caller has left, and it has not.
+func TestWireACallerWhoseBodyStopsIsToldSo(t *testing.T) {
+	// One that does not answer half a request, as it might in time.
+	up := startFront(t, func(_ http.ResponseWriter, r *http.Request, _ http.Handler) {
+		if _, err := io.Copy(io.Discard, r.Body); err != nil {
+			panic(http.ErrAbortHandler)
+		}
+	})
+	g := startGateway(t, "{\n\tservers {\n\t\ttimeouts {\n\t\t\tread_body_idle 300ms\n\t\t}\n\t}\n}\n"+wireSite(up.url, wireUser(t)))
+	for name, row := range map[string]struct{ head, part string }{
+		"of a known length":  {"Content-Length: 100", "hello"},
+		"in chunks":          {"Transfer-Encoding: chunked", "5\r\nhello\r\n"},
+		"in a chunk":         {"Transfer-Encoding: chunked", "50\r\nhello"},
+		"of much":            {"Content-Length: 5000000", strings.Repeat("x", 300_000)},
+		"before it begins":   {"Content-Length: 100", ""},
+		"after a permission": {"Expect: 100-continue\r\nContent-Length: 100", "hello"},
+	} {
+		for _, ends := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, ends %t", name, ends), func(t *testing.T) {
+				g := g.in(t)
+				conn := g.dial()
+				if _, err := io.WriteString(conn, "POST "+wireEcho+" HTTP/1.1\r\nHost: "+g.addr+"\r\n"+row.head+"\r\n\r\n"+row.part); err != nil {
+					t.Fatal(err)
+				}
+				if ends {
+					if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+						t.Fatal(err)
+					}
+				}
+				got := readReply(t, bufio.NewReader(conn), http.MethodPost)
+				got.wantOwn(t, http.StatusBadRequest, "ctmgate.bad_body")
+				if line := g.auditOf(got); line.Status != 400 || line.Code != "ctmgate.bad_body" {
+					t.Errorf("the audit line is %s", line.text)
+				}
+			})
+		}
 	}
 }
