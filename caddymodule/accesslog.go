@@ -36,23 +36,40 @@ func (a *App) warnDebug() {
 
 // showsSecret tells whether Caddy's access log would show a secret of r.
 func showsSecret(r *http.Request) bool {
-	for name := range r.Header {
-		if caddyShows(name) {
+	for name, values := range r.Header {
+		if caddyShows(name, values) {
 			return true
 		}
 	}
-	_, query, _ := strings.Cut(r.RequestURI, "?")
-	return relay.HasCredential(r.URL.RawQuery, access.IsOwn) || query != r.URL.RawQuery && relay.HasCredential(query, access.IsOwn)
+	target := originalTarget(r)
+	_, query, _ := strings.Cut(target, "?")
+	return relay.HasParam(query, isSecretParam) || apipath.ShowsSecret(target) || hasUser(target) || access.Shows(target)
 }
 
 // caddyShows tells whether a header holds a secret that Caddy's access log
 // would show: in the spellings that Caddy does not know, too.
-func caddyShows(name string) bool {
+func caddyShows(name string, values []string) bool {
 	switch name {
 	case "Authorization", "Cookie", "Proxy-Authorization":
 		return false
 	}
-	return relay.IsCredential(name)
+	return relay.IsCredential(name) || slices.ContainsFunc(values, access.Shows)
+}
+
+// secretParams are names under which callers put keys of their own into a
+// query, beside those of headers.
+var secretParams = []string{"key", "apikey", "api_key", "api-key", "access_token", "password", "passwd", "secret"}
+
+func isSecretParam(name, value string) bool {
+	return relay.IsCredential(name) || foldedIn(secretParams, name) || access.Shows(name) || access.Shows(value)
+}
+
+// hasUser tells whether a target in absolute form may have a name and a key in
+// front of its host.
+func hasUser(target string) bool {
+	_, rest, absolute := strings.Cut(target, "://")
+	authority, _, _ := strings.Cut(rest, "/")
+	return absolute && target[0] != '/' && strings.Contains(authority, "@")
 }
 
 // hideFromAccessLog takes r out of Caddy's access log and returns what writes
@@ -80,7 +97,7 @@ func (h *Handler) hideFromAccessLog(w *relay.Writer, r *http.Request) func() {
 		for _, logger := range loggers {
 			if c := logger.Check(level, "handled request"); c != nil {
 				c.Write(
-					zap.Object("request", caddyhttp.LoggableHTTPRequest{Request: redacted(r)}),
+					zap.Object("request", caddyhttp.LoggableHTTPRequest{Request: loggable(r)}),
 					zap.Int64("bytes_read", body.n.Load()),
 					zap.String("user_id", authenticatedUser(r)),
 					zap.Duration("duration", time.Since(begun)),
@@ -105,22 +122,20 @@ func (c *countedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// redacted is r as a log may show it, with its original target.
-func redacted(r *http.Request) *http.Request {
+// loggable is r as a log may show it, with its original target.
+func loggable(r *http.Request) *http.Request {
 	out := r.Clone(r.Context())
-	out.RequestURI = originalTarget(r)
-	if apipath.ShowsSecret(out.RequestURI) {
-		out.RequestURI = apipath.Redact(out.RequestURI)
+	path, query, _ := strings.Cut(originalTarget(r), "?")
+	if apipath.ShowsSecret(path) || hasUser(path) || access.Shows(path) {
+		path = shownPath(path)
 	}
-	if path, query, ok := strings.Cut(out.RequestURI, "?"); ok {
-		out.RequestURI = path
-		if kept := relay.StripCredentials(query, access.IsOwn); kept != "" {
-			out.RequestURI += "?" + kept
-		}
+	out.RequestURI = path
+	if kept := relay.StripParams(query, isSecretParam); kept != "" {
+		out.RequestURI += "?" + kept
 	}
-	for name := range out.Header {
-		if caddyShows(name) {
-			out.Header[name] = []string{"REDACTED"}
+	for name, values := range out.Header {
+		if caddyShows(name, values) {
+			out.Header[name] = []string{redacted}
 		}
 	}
 	return out

@@ -204,7 +204,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, _ caddyhttp.
 	v := newVisit(w, r)
 	defer h.close(v) // last, and also when the answer breaks off
 	v.placeholders(h.env)
-	if showsSecret(r) || apipath.ShowsSecret(originalTarget(r)) {
+	if showsSecret(r) {
 		defer h.hideFromAccessLog(v.w, r)()
 	}
 	if reason, ok := h.admission.admits(r); !ok {

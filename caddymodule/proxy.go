@@ -163,9 +163,13 @@ func (h *Handler) rewrite(r *httputil.ProxyRequest) {
 	out.URL.Host = base.Host
 	out.URL.Opaque = "" // beats the path where there is one
 	// ReverseProxy has dropped the pairs that Go cannot parse.
-	out.URL.RawQuery = relay.StripCredentials(r.In.URL.RawQuery, access.IsOwn)
+	out.URL.RawQuery = relay.StripParams(r.In.URL.RawQuery, isOwnValue)
 	out.URL.ForceQuery = r.In.URL.ForceQuery
 }
+
+// isOwnValue tells of a parameter that it holds a key of a client's: such a way
+// to show one is none, and Control-M is not to see it either.
+func isOwnValue(_, value string) bool { return access.IsOwn(value) }
 
 // errSwitched: upstream speaks another protocol than the one it was asked for.
 var errSwitched = errors.New("forwarding a call: upstream switched to a protocol that was not asked for")

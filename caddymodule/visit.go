@@ -9,6 +9,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
+	"github.com/ctmgate/ctmgate/internal/access"
 	"github.com/ctmgate/ctmgate/internal/apipath"
 	"github.com/ctmgate/ctmgate/internal/relay"
 )
@@ -40,14 +41,20 @@ type visit struct {
 const requestID = "X-Request-Id"
 
 func newVisit(w http.ResponseWriter, r *http.Request) *visit {
-	v := &visit{w: relay.NewWriter(w), r: r, begun: time.Now(), shown: apipath.Redact(originalTarget(r))}
+	v := &visit{w: relay.NewWriter(w), r: r, begun: time.Now(), shown: shownPath(originalTarget(r))}
 	v.id = r.Header.Get(requestID)
-	if !fitID(v.id) {
+	if !fitID(v.id) || access.Shows(v.id) {
 		v.id = rand.Text()
 	}
 	w.Header().Set(requestID, v.id)
 	return v
 }
+
+// redacted stands in the place of what a log does not show.
+const redacted = "REDACTED"
+
+// shownPath is the path of a target as a log may show it.
+func shownPath(target string) string { return access.RedactPath(apipath.Redact(target), redacted) }
 
 // mostID bounds an id that a caller chose.
 const mostID = 128

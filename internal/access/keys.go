@@ -121,11 +121,6 @@ func LooksLikeKey(s string) bool {
 	return checksum(text[:keyDigits]) == text[keyDigits:]
 }
 
-// IsOwn tells whether s begins as the gateway's own keys and tokens do: for what must not be shown or passed on.
-func IsOwn(s string) bool {
-	return strings.HasPrefix(s, keyPrefix) || strings.HasPrefix(s, tokenPrefix)
-}
-
 func checksum(digits string) string {
 	return toBase62(new(big.Int).SetUint64(uint64(crc32.ChecksumIEEE([]byte(digits)))), checkDigits)
 }

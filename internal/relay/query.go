@@ -13,24 +13,19 @@ import (
 // Where a removed parameter stood between an "&" and a ";", the "&" is kept: everybody splits there.
 func StripQuery(raw string) string { return strip(raw, isToken) }
 
-// StripCredentials does the same for the query of a request, where more may be that a client took for a way to prove
-// itself: parameters named as the headers of IsCredential are, and those whose value is one of the gateway's own by
-// isOwn.
-func StripCredentials(raw string, isOwn func(value string) bool) string {
-	return strip(raw, func(param string) bool { return isCredential(param, isOwn) })
+// StripParams also removes the parameters whose decoded name and value goes tells.
+func StripParams(raw string, goes func(name, value string) bool) string {
+	return strip(raw, func(param string) bool { return isToken(param) || tells(param, goes) })
 }
 
-// HasCredential tells whether a query has a parameter that StripCredentials would remove.
-func HasCredential(raw string, isOwn func(value string) bool) bool {
-	return has(raw, func(param string) bool { return isCredential(param, isOwn) })
+// HasParam tells whether a query has a parameter that StripParams would remove.
+func HasParam(raw string, goes func(name, value string) bool) bool {
+	return has(raw, func(param string) bool { return isToken(param) || tells(param, goes) })
 }
 
-func isCredential(param string, isOwn func(string) bool) bool {
-	if isToken(param) {
-		return true
-	}
+func tells(param string, goes func(name, value string) bool) bool {
 	name, value, _ := strings.Cut(param, "=")
-	return IsCredential(decoded(name)) || isOwn(decoded(value))
+	return goes(decoded(name), decoded(value))
 }
 
 // decoded is text itself where it cannot be decoded.

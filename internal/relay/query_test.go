@@ -38,8 +38,8 @@ func TestStripQueryRemovesTokensAndNothingElse(t *testing.T) {
 	}
 }
 
-func TestStripCredentialsRemovesWhateverProvesAClient(t *testing.T) {
-	own := func(value string) bool { return strings.HasPrefix(value, "own_") }
+func TestStripParamsRemovesWhatItIsTold(t *testing.T) {
+	own := func(name, value string) bool { return IsCredential(name) || strings.HasPrefix(value, "own_") }
 	for raw, want := range map[string]string{
 		"":                                "",
 		"a=1&token=x&b=2":                 "a=1&b=2",
@@ -52,15 +52,15 @@ func TestStripCredentialsRemovesWhateverProvesAClient(t *testing.T) {
 		"a=%own_1&x-api-keys=1&xapikey=2": "a=%own_1&x-api-keys=1&xapikey=2",
 		"jobname=a%2A&limit=5&a=1;c=%z":   "jobname=a%2A&limit=5&a=1;c=%z",
 	} {
-		if got := StripCredentials(raw, own); got != want {
-			t.Errorf("StripCredentials(%q) = %q, want %q", raw, got, want)
+		if got := StripParams(raw, own); got != want {
+			t.Errorf("StripParams(%q) = %q, want %q", raw, got, want)
 		}
-		if HasCredential(raw, own) != (raw != want) {
-			t.Errorf("HasCredential(%q) = %v", raw, HasCredential(raw, own))
+		if HasParam(raw, own) != (raw != want) {
+			t.Errorf("HasParam(%q) = %v", raw, HasParam(raw, own))
 		}
 	}
 	raw := "limit=5&jobname=a%2A&%74okens=1&status=Ended"
-	if n := testing.AllocsPerRun(100, func() { _ = StripCredentials(raw, own) }); n > 2 { // for what is escaped
+	if n := testing.AllocsPerRun(100, func() { _ = StripParams(raw, own) }); n > 2 { // for what is escaped
 		t.Errorf("%v allocations", n)
 	}
 }
