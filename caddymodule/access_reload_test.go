@@ -3,6 +3,7 @@ package caddymodule_test
 import (
 	"bufio"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -104,6 +105,38 @@ func TestABusyConnectionDoesNotOutliveItsClient(t *testing.T) {
 	}
 	if s := up.Stats(); s.Calls != calls {
 		t.Errorf("%d calls reached upstream", s.Calls-calls)
+	}
+}
+
+// TestALoginHalfSentDoesNotOutliveTheLastClient begins a login before the
+// reload and ends it after: it is the old config's to answer.
+func TestALoginHalfSentDoesNotOutliveTheLastClient(t *testing.T) {
+	up := startUpstream(t, emulator.Options{Users: twoUsers})
+	environment := accessEnvironment(t, up.URL(), up.trusted())
+	g := startGateway(t, accessFile(environment+accessClient("nightly", nightlyKey, "allow * /*"), "controlm prod"))
+	conn := g.dial()
+	body := `{"username": "nightly", "password": "` + nightlyKey + `"}`
+	if _, err := fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: %s\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n", loginPath, g.addr, len(body)); err != nil {
+		t.Fatal(err)
+	}
+	in := bufio.NewReader(conn)
+	if line, err := in.ReadString('\n'); err != nil || !strings.Contains(line, " 100 ") { // the handler waits for the body
+		t.Fatalf("got %q: %v", line, err)
+	}
+	if err := g.load(accessFile(environment, "controlm prod {\nadmit loopback\naccount batch\n}")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(conn, body); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := in.ReadString('\n'); err != nil { // of the 100
+		t.Fatal(err)
+	}
+	if got := readReply(t, in, http.MethodPost); got.status != 401 || strings.Contains(got.body, "ctmgt_") {
+		t.Errorf("got %d %s", got.status, got.body)
+	}
+	if s := up.Stats(); s.Logins != 0 {
+		t.Errorf("upstream saw %+v", s)
 	}
 }
 

@@ -282,7 +282,7 @@ func TestPublicPathsNeedNoProofAndGetNoCredential(t *testing.T) {
 		next.ServeHTTP(w, r)
 	})
 	app := strings.ReplaceAll(accessEnvironment(t, f.url), "username reporter", "username emuser") +
-		accessClient("nightly", nightlyKey, "allow GET /config/servers /ctm-cli.tgz") + accessClient("reader", readerKey, "allow GET /config/servers") +
+		accessClient("nightly", nightlyKey, "allow GET /config/servers /ctm-cli.tgz") + accessClient("reader", readerKey, "allow GET /config/servers", "deny GET /build_time.txt") +
 		"public GET /ctm-cli.tgz /build_time.txt\npublic * /authentication/* /session/*\npublic POST /config/authorization/*\n"
 	g := startGateway(t, accessFile(app, "controlm prod"))
 	for _, c := range []struct {
@@ -306,7 +306,9 @@ func TestPublicPathsNeedNoProofAndGetNoCredential(t *testing.T) {
 		{"another one", "POST", "/config/authorization/role", nil, 401, "ctmgate.client_unauthenticated"},
 		{"a change of a password", "POST", "/session/user/password/update", nil, 401, "ctmgate.client_unauthenticated"},
 		{"a session in disguise", "POST", "/Session/logout", nil, 403, "ctmgate.protected"},
-		{"a client whose lines lack it", "GET", "/ctm-cli.tgz", asAPIKey(readerKey), 403, "ctmgate.forbidden"},
+		{"a client whose lines lack it", "GET", "/ctm-cli.tgz", asAPIKey(readerKey), 200, ""},
+		{"one whose lines deny it", "GET", "/build_time.txt", asAPIKey(readerKey), 403, "ctmgate.forbidden"},
+		{"a client at a protected path", "GET", "/authentication/tokens", asAPIKey(readerKey), 403, "ctmgate.protected"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			before := len(f.arrived())

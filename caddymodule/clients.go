@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ctmgate/ctmgate/internal/access"
+	"github.com/ctmgate/ctmgate/internal/apipath"
 )
 
 // Client is a script, team or tool that calls the gateway: how it proves
@@ -103,6 +104,24 @@ func (a *App) newClients() (*clients, error) {
 		return nil, err
 	}
 	return &clients{directory: directory, public: public, annotations: annotated}, nil
+}
+
+// noClients know nobody.
+var noClients = func() *clients {
+	directory, err := access.NewDirectory(nil)
+	if err != nil {
+		panic(err)
+	}
+	return &clients{directory: directory}
+}()
+
+// opens tells whether a path is open without proof, and by which line.
+func (c *clients) opens(path apipath.Path) (line string, ok bool) {
+	if path.Protected() {
+		return "", false
+	}
+	ok, line = c.public.Decide(path)
+	return "public" + strings.TrimPrefix(line, "allow"), ok
 }
 
 // warnClients tells the operator what cannot be meant as it stands.

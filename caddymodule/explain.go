@@ -62,6 +62,9 @@ func (a *App) Explain(client, method, path string) (Explanation, error) {
 	case line != "":
 		return Explanation{Line: line}, nil
 	}
+	if public, ok := known.opens(read); ok {
+		return Explanation{Allowed: true, Line: public}, nil
+	}
 	return Explanation{Reason: "no `allow` of the client matches"}, nil
 }
 

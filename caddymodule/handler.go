@@ -264,16 +264,25 @@ func (h *Handler) permit(v *visit) (answer, error) {
 	known := h.known()
 	who, err := known.authenticate(v.r)
 	if err != nil {
-		if public, line := known.public.Decide(v.path); public && errors.Is(err, errNoProof) && !v.path.Protected() {
-			v.account, v.rule = nobody, "public"+strings.TrimPrefix(line, "allow")
+		if line, public := known.opens(v.path); public && errors.Is(err, errNoProof) {
+			v.account, v.rule = nobody, line
 			return answer{}, nil
 		}
 		return refusalOf(err), err
 	}
 	v.who = who
 	ok, line, a := who.mayCall(v.path)
+	if !ok && line == "" {
+		// No line speaks of it: then a proof does no harm.
+		if public, open := known.opens(v.path); open {
+			v.account, v.rule = nobody, public
+			return answer{}, nil
+		}
+	}
 	v.rule = line
 	switch {
+	case !ok && a.code == protectedOperation.code:
+		return a, fmt.Errorf("client %s may not: protected operation", who.client.Name)
 	case !ok && line == "":
 		return a, fmt.Errorf("client %s may not: no line allows it", who.client.Name)
 	case !ok:
@@ -318,12 +327,17 @@ func (v *visit) leave() {
 
 // known are the clients that may call; nil where callers have no names. A
 // client that a reload has removed is not let in by the config before it
-// either, on a connection that its server still holds.
+// either, on a connection that its server still holds: where that has no
+// client left, nobody is.
 func (h *Handler) known() *clients {
-	if h.clients != nil {
-		if now := h.app.newest().known; now != nil {
-			return now
-		}
+	if h.clients == nil {
+		return nil
+	}
+	switch now := h.app.newest(); {
+	case now.known != nil:
+		return now.known
+	case now != h.app:
+		return noClients
 	}
 	return h.clients
 }
@@ -354,6 +368,10 @@ func (h *Handler) refuse(v *visit, a answer, why error) { h.refuseFor(v, a, -1, 
 // refuseFor also says when to call again.
 func (h *Handler) refuseFor(v *visit, a answer, retryAfter time.Duration, why error) {
 	h.log(zapcore.InfoLevel, "refused a call", v, a, why)
+	if v.r.ProtoMajor == 1 && v.r.Header.Get("Expect") != "" {
+		// Otherwise net/http waits for the body, and the client for this answer.
+		v.w.Header().Set("Connection", "close")
+	}
 	v.answer(a, retryAfter)
 	v.linger()
 }

@@ -210,7 +210,11 @@ func failed(w http.ResponseWriter, r *http.Request, err error) {
 	h, v := c.handler, c.visit
 	gone := v.gone()
 	if err := c.bodyErr(gone); err != nil && (!gone || stillListens(err)) {
-		h.refuse(v, bodyAnswer(err), errors.New("the call's own body broke off"))
+		a := bodyAnswer(err)
+		if a.code == bodyTooLarge.code {
+			v.allowed = false // as where the length is told
+		}
+		h.refuse(v, a, errors.New("the call's own body broke off"))
 		return
 	}
 	if gone {

@@ -244,7 +244,7 @@ func TestABodyOverItsBoundThatStreamsIsBrokenOff(t *testing.T) {
 			if u := <-uploads; u.err == nil || u.size > 1<<20 {
 				t.Errorf("upstream got %d bytes and %v; expected that its call breaks off", u.size, u.err)
 			}
-			if line := g.auditOf(got); line.Code != "ctmgate.body_too_large" || line.Status != 413 {
+			if line := g.auditOf(got); line.Decision != "denied" || line.Code != "ctmgate.body_too_large" || line.Status != 413 {
 				t.Errorf("the audit line is %s", line.text)
 			}
 		})

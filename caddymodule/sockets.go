@@ -78,6 +78,9 @@ func (a *App) stillAllows(v *visit) bool {
 	if !ok {
 		return false
 	}
-	allowed, _, _ := caller{client: client}.mayCall(v.path)
+	allowed, line, _ := caller{client: client}.mayCall(v.path)
+	if !allowed && line == "" {
+		_, allowed = a.known.opens(v.path)
+	}
 	return allowed
 }

@@ -110,6 +110,28 @@ func TestWireBodiesArriveAsSent(t *testing.T) {
 	})
 }
 
+// A client that waits for leave to send its body must see a refusal without
+// sending it.
+func TestWireARefusalDoesNotWaitForTheBody(t *testing.T) {
+	up := startUpstream(t, emulator.Options{})
+	g := startGateway(t, wireSite(up.URL(), "tls_ca_file "+up.caFile, wireUser(t)))
+	for _, length := range []string{"Content-Length: 5", "Content-Length: 5000000", "Transfer-Encoding: chunked"} {
+		for _, path := range []string{"/automation-api/authentication/tokens", "/outside", "/automation-api/../x"} {
+			conn := g.dial()
+			fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: %s\r\nExpect: 100-continue\r\n%s\r\n\r\n", path, g.addr, length)
+			var text strings.Builder
+			got := readReply(t, bufio.NewReader(io.TeeReader(conn, &text)), "POST")
+			if got.status < 400 || !strings.HasPrefix(got.code(), "ctmgate.") {
+				t.Errorf("%s, %s: got %d %s", path, length, got.status, got.body)
+			}
+			// The body is not coming, so what follows on this connection would be taken for it.
+			if !strings.Contains(text.String(), "\r\nConnection: close\r\n") {
+				t.Errorf("%s, %s: the client is not told that the connection ends", path, length)
+			}
+		}
+	}
+}
+
 // peak notes the most memory that was ever in use while bytes went past.
 type peak struct {
 	most, since uint64

@@ -103,6 +103,8 @@ func TestExplainSaysWhichLineDecides(t *testing.T) {
 		{"nightly", "GET", "/automation-apix/run/order", true, line("allow read_only")},
 		{"nightly", "GET", "/automation-api", true, line("allow read_only")},
 		{"nightly", "GET", "/ctm-cli.tgz", true, line("allow read_only")},
+		{"narrow", "GET", "/ctm-cli.tgz", true, line("public GET /ctm-cli.tgz")},
+		{"narrow", "POST", "/ctm-cli.tgz", false, none},
 		{"nightly", "GET", "/authentication/tokens", false, protected},
 		{"nightly", "POST", "/config/authorization/role", false, protected},
 		{"nightly", "GET", "/config/authorization/roles", true, line("allow read_only")},
@@ -135,7 +137,6 @@ func TestExplainSaysWhichLineDecides(t *testing.T) {
 		{"narrow", "GET", "/run/job/a/b/output", false, none},
 		{"narrow", "POST", "/authentication/token", true, line("allow POST /authentication/token")},
 		{"narrow", "GET", "/authentication/tokens", false, none},
-		{"narrow", "GET", "/ctm-cli.tgz", false, none},
 		{"open", "GET", "/authentication/tokens", false, protected},
 		{"open", "DELETE", "/moon", true, line("allow * /*")},
 	} {
