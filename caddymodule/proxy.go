@@ -186,7 +186,7 @@ func (h *Handler) modifyResponse(res *http.Response) error {
 	c := res.Request.Context().Value(callKey{}).(*call)
 	if res.StatusCode != http.StatusSwitchingProtocols {
 		relay.StripResponseTrailers(res)
-		h.rewriteURLs(c.in, res)
+		h.rewriteURLs(c.in, res, c.use.Token)
 		// ReverseProxy flushes at once where the length is unknown, and asks
 		// nothing else of this field: the header says what is sent.
 		res.ContentLength = max(res.ContentLength, 0)

@@ -10,12 +10,14 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 
 	"github.com/ctmgate/ctmgate/internal/relay"
+	"github.com/ctmgate/ctmgate/internal/secret"
 )
 
 // rewriteURLs makes the API's own URLs in an answer lead back through the
 // gateway: in JSON bodies and in Location (contract.md, 3.8). With rewriting
-// off, only the token parameters in them go.
-func (h *Handler) rewriteURLs(in *http.Request, res *http.Response) {
+// off, only the token parameters in them go. The call's own token also goes
+// from parameters elsewhere, in URLs by another name of the host, say.
+func (h *Handler) rewriteURLs(in *http.Request, res *http.Response, token secret.Value) {
 	location := res.Header.Get("Location")
 	isJSON := isPlainJSON(res.Header)
 	if !isJSON && location == "" {
@@ -26,12 +28,12 @@ func (h *Handler) rewriteURLs(in *http.Request, res *http.Response) {
 		own, prefix = ownBase(in, h.env.basePath)
 	}
 	if location != "" {
-		res.Header.Set("Location", h.rewriteLocation(location, own, prefix))
+		res.Header.Set("Location", relay.WithoutToken(h.rewriteLocation(location, own, prefix), token.Reveal()))
 	}
 	if !isJSON {
 		return
 	}
-	res.Body = h.env.rewriter.Body(res.Body, own)
+	res.Body = relay.Without(h.env.rewriter.Body(res.Body, own), token.Reveal())
 	res.ContentLength = -1
 	for _, name := range []string{"Content-Length", "Accept-Ranges", "Content-Md5", "Digest", "Content-Digest", "Repr-Digest"} {
 		delete(res.Header, name)
