@@ -4,6 +4,9 @@
 // answers. Behind ctmgate only the endpoint is another:
 //
 //	go run docs/clients/client.go http://127.0.0.1:8080/automation-api
+//
+// Where the gateway has clients, the variables user and passwd have a client's
+// name and key.
 package main
 
 import (
@@ -45,13 +48,21 @@ func call(method, url, token, body string, out any) {
 	}
 }
 
+// variable is not looked at behind a sidecar.
+func variable(name, other string) string {
+	if value := os.Getenv(name); value != "" {
+		return value
+	}
+	return other
+}
+
 func main() {
 	if len(os.Args) != 2 {
 		log.Fatal("expected the endpoint of the API")
 	}
 	endpoint := os.Args[1]
 	var login struct{ Username, Token, Version string }
-	call("POST", endpoint+"/session/login", "", `{"username":"anybody","password":"none"}`, &login)
+	call("POST", endpoint+"/session/login", "", fmt.Sprintf(`{"username":%q,"password":%q}`, variable("user", "anybody"), variable("passwd", "none")), &login)
 	fmt.Println("logged in: API", login.Version)
 
 	var servers []struct{ Name string }

@@ -4,14 +4,17 @@
 Behind ctmgate only the endpoint is another, and verify=False is no longer needed:
 
     docs/clients/requests_client.py http://127.0.0.1:8080/automation-api
+
+Where the gateway has clients, the variables user and passwd have a client's name and key.
 """
 
+import os
 import sys
 
 import requests
 
 endpoint = sys.argv[1]
-user, password = "anybody", "none"  # not looked at behind a sidecar
+user, password = os.environ.get("user", "anybody"), os.environ.get("passwd", "none")  # not looked at behind a sidecar
 
 
 def checked(response, status=200):
