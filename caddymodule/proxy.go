@@ -5,9 +5,9 @@ import (
 	"errors"
 	"io"
 	"log"
+	"maps"
 	"net/http"
 	"net/http/httputil"
-	"strings"
 	"sync"
 	"time"
 
@@ -63,6 +63,11 @@ func (h *Handler) forward(v *visit) {
 		defer done()
 	}
 	out := r.WithContext(ctx)
+	if r.Header["Upgrade"] != nil && !isWebSocket(r) {
+		// No other protocol is switched to: its bytes would pass unjudged.
+		out.Header = maps.Clone(r.Header)
+		delete(out.Header, "Upgrade")
+	}
 	if r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0 {
 		// Nobody but net/http may close the body. Caddy's wrapper hides from it
 		// that somebody did, and then net/http takes what the client has not
@@ -148,11 +153,6 @@ func (h *Handler) rewrite(r *httputil.ProxyRequest) {
 		delete(out.Header, "Range")
 		delete(out.Header, "If-Range")
 	}
-	if !isWebSocket(r.In) {
-		// No other protocol is switched to: its bytes would pass unjudged.
-		delete(out.Header, "Upgrade")
-		delete(out.Header, "Connection")
-	}
 	c := r.In.Context().Value(callKey{}).(*call)
 	out.Header[requestID] = []string{c.visit.id}
 	c.annotate(out.Header)
@@ -192,7 +192,7 @@ func (h *Handler) modifyResponse(res *http.Response) error {
 	}
 	// ReverseProxy lets a switch without any Upgrade pass when none was asked
 	// for.
-	if !strings.EqualFold(res.Header.Get("Upgrade"), "websocket") || !strings.EqualFold(res.Request.Header.Get("Upgrade"), "websocket") {
+	if !saysWebSocket(res.Header) || !saysWebSocket(res.Request.Header) {
 		return errSwitched
 	}
 	h.env.fleet.Report(c.endpoint, c.outcome)
@@ -211,6 +211,10 @@ func failed(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	if gone {
 		w.WriteHeader(clientGone)
+		return
+	}
+	if errors.Is(err, errUnfit) {
+		h.refuse(v, badRequest, err)
 		return
 	}
 	a, retryAfter := answerFor(err)
