@@ -142,13 +142,19 @@ func newProxy(h *Handler) *httputil.ReverseProxy {
 	}
 }
 
+var identity = []string{"identity"}
+
 // rewrite turns the caller's request into the one that goes upstream, but for
 // the credential.
 func (h *Handler) rewrite(r *httputil.ProxyRequest) {
 	out, env := r.Out, h.env
 	relay.Strip(out.Header)
-	// URLs are looked for in plain JSON, and in the whole of it.
+	// URLs and tokens are looked for in plain JSON, and in the whole of it.
+	// With `compression on`, the transport itself asks for gzip and unpacks it.
 	delete(out.Header, "Accept-Encoding")
+	if env.transport.Transport.DisableCompression {
+		out.Header["Accept-Encoding"] = identity
+	}
 	if !h.keepURLs {
 		delete(out.Header, "Range")
 		delete(out.Header, "If-Range")

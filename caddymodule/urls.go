@@ -1,7 +1,6 @@
 package caddymodule
 
 import (
-	"mime"
 	"net"
 	"net/http"
 	"net/url"
@@ -71,15 +70,13 @@ func (h *Handler) rewriteLocation(location, own, prefix string) string {
 
 // isPlainJSON tells whether a body is JSON that nothing has compressed.
 func isPlainJSON(h http.Header) bool {
-	if encoding := h.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
-		return false
+	for _, encoding := range h["Content-Encoding"] {
+		if encoding != "" && !strings.EqualFold(encoding, "identity") {
+			return false
+		}
 	}
-	kind := h.Get("Content-Type")
-	if kind == "application/json" {
-		return true
-	}
-	kind, _, err := mime.ParseMediaType(kind)
-	return err == nil && kind == "application/json"
+	kind, _, _ := strings.Cut(h.Get("Content-Type"), ";") // whatever its parameters
+	return strings.EqualFold(strings.TrimSpace(kind), "application/json")
 }
 
 // ownBase is the API's base URL as the client of r used this gateway: scheme

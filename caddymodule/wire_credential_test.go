@@ -103,7 +103,7 @@ func checkCredential(t *testing.T, e echoed, header string, allowed []string) {
 		t.Errorf("upstream took the call for %q", e.SessionUser)
 	}
 	for name, values := range e.Headers {
-		if !slices.Contains(allowed, name) {
+		if name != "Accept-Encoding" && !slices.Contains(allowed, name) {
 			t.Errorf("upstream got %s: %q", name, values)
 		}
 	}
