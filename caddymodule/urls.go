@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -41,13 +42,16 @@ func (h *Handler) rewriteURLs(in *http.Request, res *http.Response) {
 	}
 }
 
+var scheme = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*:`)
+
 // rewriteLocation also puts the prefix of a handle_path in front of a path
-// that names no host, and takes the token out of it.
+// that names no host, and takes the token out of it. It goes by the text:
+// clients follow what url.Parse does not take.
 func (h *Handler) rewriteLocation(location, own, prefix string) string {
-	switch u, err := url.Parse(location); {
-	case err != nil || u.Scheme != "":
+	switch {
+	case scheme.MatchString(location):
 		return h.env.rewriter.Location(location, own)
-	case u.Host != "": // it has the scheme that it was called with
+	case strings.HasPrefix(location, "//"): // it has the scheme that it was called with
 		whole := h.env.bases[0].Scheme + ":" + location
 		if led := h.env.rewriter.Location(whole, own); led != whole {
 			return led
