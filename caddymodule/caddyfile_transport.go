@@ -20,7 +20,8 @@ func parseTransport(d *caddyfile.Dispenser, e *Environment) error {
 		return d.Errf("transport: %d arguments; expected one, as in `transport http {…}`", n+1)
 	}
 	segment := d.NextSegment()
-	if err := checkTransportWords(caddyfile.NewDispenser(segment)); err != nil {
+	compressed, err := checkTransportWords(caddyfile.NewDispenser(segment))
+	if err != nil {
 		return err
 	}
 	again := caddyfile.NewDispenser(segment)
@@ -33,6 +34,9 @@ func parseTransport(d *caddyfile.Dispenser, e *Environment) error {
 	if !ok {
 		return d.Err("transport: this build's transport http is not Caddy's")
 	}
+	if compressed { // Caddy's default, for which its parser has no word
+		t.Compression = &compressed
+	}
 	e.Transport = caddyconfig.JSONModuleObject(t, "protocol", "http", nil)
 	if _, err := e.transportConfig(); err != nil {
 		return d.WrapErr(err)
@@ -42,31 +46,37 @@ func parseTransport(d *caddyfile.Dispenser, e *Environment) error {
 
 // checkTransportWords finds in their lines the words of the block that Caddy's
 // parser takes and we do not. Of its words, none is to be repeated: the last
-// would count.
-func checkTransportWords(d *caddyfile.Dispenser) error {
+// would count. It also tells whether there is `compression on`.
+func checkTransportWords(d *caddyfile.Dispenser) (compressed bool, _ error) {
 	d.Next() // http
 	seen := make(map[string]bool)
 	for nesting := d.Nesting(); d.NextBlock(nesting); {
 		name := d.Val()
 		switch {
 		case name == "tls" || strings.HasPrefix(name, "tls_"):
-			return d.WrapErr(errTransportTLS)
+			return false, d.WrapErr(errTransportTLS)
 		case name == "proxy_protocol":
-			return d.WrapErr(errTransportProxyProtocol)
+			return false, d.WrapErr(errTransportProxyProtocol)
 		case seen[name]:
-			return d.Errf("transport http: %s is stated twice; expected it once", name)
+			return false, d.Errf("transport http: %s is stated twice; expected it once", name)
 		}
 		seen[name] = true
-		if args := d.RemainingArgs(); len(args) > 0 && isTransportDuration(name) {
+		args := d.RemainingArgs()
+		if name == "compression" {
+			if compressed = slices.Equal(args, []string{"on"}); !compressed && !slices.Equal(args, []string{"off"}) {
+				return false, d.Err("transport http: compression: expected on or off")
+			}
+		}
+		if len(args) > 0 && isTransportDuration(name) {
 			// Zero would come out as if it were not stated.
 			if parsed, err := caddy.ParseDuration(args[0]); err == nil && parsed <= 0 {
-				return d.Errf("transport http: %s: %q is not a duration above zero; expected one such as 30s", name, args[0])
+				return false, d.Errf("transport http: %s: %q is not a duration above zero; expected one such as 30s", name, args[0])
 			}
 		}
 		for inner := d.Nesting(); d.NextBlock(inner); { // of a module
 		}
 	}
-	return nil
+	return compressed, nil
 }
 
 func isTransportDuration(word string) bool {

@@ -196,7 +196,7 @@ func (c *conversation) compare(send, body string, a arrival) {
 	if got := a.header.Values("Authorization"); len(got) != 1 || !sessionToken.MatchString(got[0]) {
 		c.t.Errorf("%s\nupstream got %d credentials, or not the session", line, len(got))
 	}
-	for _, name := range []string{"X-Api-Key", "Authentication", "Cookie", "Accept-Encoding"} {
+	for _, name := range []string{"X-Api-Key", "Authentication", "Cookie"} {
 		if a.header[name] != nil {
 			c.t.Errorf("%s\nupstream got %s", line, name)
 		}
@@ -204,7 +204,10 @@ func (c *conversation) compare(send, body string, a arrival) {
 	if len(a.header.Values("X-Request-Id")) != 1 {
 		c.t.Errorf("%s\nupstream got the request ids %q", line, a.header.Values("X-Request-Id"))
 	}
-	if len(a.header) > len(want)+4 { // Authorization, X-Request-Id, and maybe Content-Length and Expect
+	if got := a.header.Values("Accept-Encoding"); len(got) != 1 || got[0] != "identity" {
+		c.t.Errorf("%s\nupstream was asked for %q", line, got)
+	}
+	if len(a.header) > len(want)+5 { // Accept-Encoding, Authorization, X-Request-Id, and maybe Content-Length and Expect
 		c.t.Errorf("%s\nupstream got headers that nobody sent: %v", line, a.header)
 	}
 }

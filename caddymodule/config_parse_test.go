@@ -113,6 +113,8 @@ func TestEachMistakeInAnEnvironmentIsNamedWithItsLine(t *testing.T) {
 		{"a keepalive_interval of zero inside transport", "transport http {\nkeepalive_interval 0\n}", 5, []string{`keepalive_interval: "0" is not a duration above zero`}},
 		{"a response_header_timeout of zero inside transport", "transport http {\nresponse_header_timeout 0s\n}", 5, []string{`response_header_timeout: "0s" is not a duration above zero`}},
 		{"a garbled read_timeout inside transport", "transport http {\nread_timeout long\n}", 5, []string{"long"}},
+		{"compression inside transport without a word", "transport http {\ncompression\n}", 5, []string{"compression: expected on or off"}},
+		{"compression inside transport that is neither", "transport http {\ncompression gzip\n}", 5, []string{"compression: expected on or off"}},
 		{"a word inside transport twice", "transport http {\ndial_timeout 2s\nversions 1.1\ndial_timeout 3s\n}", 7, []string{"transport http: dial_timeout is stated twice; expected it once"}},
 		{"versions inside transport twice", "transport http {\nversions 1.1\nversions 2\n}", 6, []string{"transport http: versions is stated twice; expected it once"}},
 		{"tls_trust_pool inside transport", "transport http {\ntls_trust_pool file a.pem\n}", 5, []string{"TLS is not said here"}},

@@ -58,6 +58,8 @@ var (
 			"Its operator can open those that change credentials or rights with `allow_credential_changes`.", true, ""}
 	badBody = answer{"ctmgate.bad_body", http.StatusBadRequest,
 		"The body of this call is malformed or broke off. Send it again, whole.", true, ""}
+	badRequest = answer{"ctmgate.bad_request", http.StatusBadRequest,
+		"This request cannot be sent on: its method or one of its headers is not as HTTP wants it. Correct it where it is made.", true, ""}
 	forbidden = answer{"ctmgate.forbidden", http.StatusForbidden,
 		"No rule of this gateway allows you this operation. Ask its operator for an `allow` line if you need it.", true, ""}
 	noAccount = answer{"ctmgate.no_account", http.StatusForbidden,
@@ -132,7 +134,7 @@ func answerFor(err error) (answer, time.Duration) {
 		return overloaded, time.Second
 	case isTimeout(err):
 		return upstreamTimeout, -1
-	case automationapi.IsDial(err), errors.Is(err, errUnfit):
+	case automationapi.IsDial(err):
 		return upstreamUnreachable, -1
 	}
 	return upstreamBroke, -1 // nobody knows what was done
@@ -220,6 +222,11 @@ func (a answer) write(w http.ResponseWriter, r *http.Request, retryAfter time.Du
 }
 
 // isWebSocket tells whether r asks for a WebSocket.
-func isWebSocket(r *http.Request) bool {
-	return strings.EqualFold(r.Header.Get("Upgrade"), "websocket")
+func isWebSocket(r *http.Request) bool { return saysWebSocket(r.Header) }
+
+// saysWebSocket minds the length, since there are letters outside ASCII that
+// EqualFold takes for an s or a k, and ReverseProxy for an error.
+func saysWebSocket(h http.Header) bool {
+	upgrade := h.Get("Upgrade")
+	return len(upgrade) == len("websocket") && strings.EqualFold(upgrade, "websocket")
 }

@@ -148,8 +148,19 @@ func (a *App) forgetCalls(next *App) {
 	}
 }
 
-// count counts a call that has ended.
+// knows tells whether the names are of this config; account and client may be
+// "".
+func (a *App) knows(environment, account, client string) bool {
+	env := a.live[environment]
+	return env != nil && (account == "" || env.accounts[account] != nil) && (client == "" || a.Clients[client] != nil)
+}
+
+// count counts a call that has ended, unless a reload has taken its names
+// away meanwhile.
 func (h *Handler) count(v *visit) {
+	if now := h.app.newest(); now != h.app && !now.knows(h.env.name, v.accountName(), v.client()) {
+		return
+	}
 	status := v.w.Status
 	if v.broken != 0 {
 		status = v.broken

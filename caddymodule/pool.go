@@ -142,8 +142,11 @@ func (e *entry) open(env *environment, name, username string) {
 				logger = logger.With(zap.Stringer("endpoint", base))
 			}
 			logSession(logger, event)
-			countSession(env.name, name, event)
-			if app := e.app.Load(); app != nil {
+			app := e.app.Load()
+			if app == nil || app.newest().knows(env.name, name, "") {
+				countSession(env.name, name, event)
+			}
+			if app != nil {
 				app.emitSession(env.name, name, base.String(), event)
 			}
 			e.fleet.learnLogin(i, event)

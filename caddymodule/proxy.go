@@ -5,9 +5,9 @@ import (
 	"errors"
 	"io"
 	"log"
+	"maps"
 	"net/http"
 	"net/http/httputil"
-	"strings"
 	"sync"
 	"time"
 
@@ -63,6 +63,11 @@ func (h *Handler) forward(v *visit) {
 		defer done()
 	}
 	out := r.WithContext(ctx)
+	if r.Header["Upgrade"] != nil && !isWebSocket(r) {
+		// No other protocol is switched to: its bytes would pass unjudged.
+		out.Header = maps.Clone(r.Header)
+		delete(out.Header, "Upgrade")
+	}
 	if r.Body != nil && r.Body != http.NoBody && r.ContentLength != 0 {
 		// Nobody but net/http may close the body. Caddy's wrapper hides from it
 		// that somebody did, and then net/http takes what the client has not
@@ -137,21 +142,22 @@ func newProxy(h *Handler) *httputil.ReverseProxy {
 	}
 }
 
+var identity = []string{"identity"}
+
 // rewrite turns the caller's request into the one that goes upstream, but for
 // the credential.
 func (h *Handler) rewrite(r *httputil.ProxyRequest) {
 	out, env := r.Out, h.env
 	relay.Strip(out.Header)
-	// URLs are looked for in plain JSON, and in the whole of it.
+	// URLs and tokens are looked for in plain JSON, and in the whole of it.
+	// With `compression on`, the transport itself asks for gzip and unpacks it.
 	delete(out.Header, "Accept-Encoding")
+	if env.transport.Transport.DisableCompression {
+		out.Header["Accept-Encoding"] = identity
+	}
 	if !h.keepURLs {
 		delete(out.Header, "Range")
 		delete(out.Header, "If-Range")
-	}
-	if !isWebSocket(r.In) {
-		// No other protocol is switched to: its bytes would pass unjudged.
-		delete(out.Header, "Upgrade")
-		delete(out.Header, "Connection")
 	}
 	c := r.In.Context().Value(callKey{}).(*call)
 	out.Header[requestID] = []string{c.visit.id}
@@ -196,7 +202,7 @@ func (h *Handler) modifyResponse(res *http.Response) error {
 	}
 	// ReverseProxy lets a switch without any Upgrade pass when none was asked
 	// for.
-	if !strings.EqualFold(res.Header.Get("Upgrade"), "websocket") || !strings.EqualFold(res.Request.Header.Get("Upgrade"), "websocket") {
+	if !saysWebSocket(res.Header) || !saysWebSocket(res.Request.Header) {
 		return errSwitched
 	}
 	h.env.fleet.Report(c.endpoint, c.outcome)
@@ -219,6 +225,10 @@ func failed(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	if gone {
 		w.WriteHeader(clientGone)
+		return
+	}
+	if errors.Is(err, errUnfit) {
+		h.refuse(v, badRequest, err)
 		return
 	}
 	a, retryAfter := answerFor(err)

@@ -1,10 +1,10 @@
 package caddymodule
 
 import (
-	"mime"
 	"net"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
@@ -44,13 +44,16 @@ func (h *Handler) rewriteURLs(in *http.Request, res *http.Response, token secret
 	}
 }
 
+var scheme = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*:`)
+
 // rewriteLocation also puts the prefix of a handle_path in front of a path
-// that names no host, and takes the token out of it.
+// that names no host, and takes the token out of it. It goes by the text:
+// clients follow what url.Parse does not take.
 func (h *Handler) rewriteLocation(location, own, prefix string) string {
-	switch u, err := url.Parse(location); {
-	case err != nil || u.Scheme != "":
+	switch {
+	case scheme.MatchString(location):
 		return h.env.rewriter.Location(location, own)
-	case u.Host != "": // it has the scheme that it was called with
+	case strings.HasPrefix(location, "//"): // it has the scheme that it was called with
 		whole := h.env.bases[0].Scheme + ":" + location
 		if led := h.env.rewriter.Location(whole, own); led != whole {
 			return led
@@ -73,15 +76,13 @@ func (h *Handler) rewriteLocation(location, own, prefix string) string {
 
 // isPlainJSON tells whether a body is JSON that nothing has compressed.
 func isPlainJSON(h http.Header) bool {
-	if encoding := h.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
-		return false
+	for _, encoding := range h["Content-Encoding"] {
+		if encoding != "" && !strings.EqualFold(encoding, "identity") {
+			return false
+		}
 	}
-	kind := h.Get("Content-Type")
-	if kind == "application/json" {
-		return true
-	}
-	kind, _, err := mime.ParseMediaType(kind)
-	return err == nil && kind == "application/json"
+	kind, _, _ := strings.Cut(h.Get("Content-Type"), ";") // whatever its parameters
+	return strings.EqualFold(strings.TrimSpace(kind), "application/json")
 }
 
 // ownBase is the API's base URL as the client of r used this gateway: scheme

@@ -103,7 +103,7 @@ func checkCredential(t *testing.T, e echoed, header string, allowed []string) {
 		t.Errorf("upstream took the call for %q", e.SessionUser)
 	}
 	for name, values := range e.Headers {
-		if !slices.Contains(allowed, name) {
+		if name != "Accept-Encoding" && !slices.Contains(allowed, name) {
 			t.Errorf("upstream got %s: %q", name, values)
 		}
 	}
@@ -149,11 +149,8 @@ func TestWireMalformedHeadersAndFramingGoNowhereOrArePlain(t *testing.T) {
 		}
 	})
 	t.Run("a folded header", func(t *testing.T) {
-		got := g.raw("GET " + wireEcho + " HTTP/1.1\r\nHost: {HOST}\r\nX-A: a\r\n X-Api-Key: k\r\n\r\n")
-		if got.status == 400 {
-			return
-		}
-		if e := got.echoed(t); !slices.Equal(e.Headers["X-A"], []string{"a X-Api-Key: k"}) {
+		e := g.raw("GET " + wireEcho + " HTTP/1.1\r\nHost: {HOST}\r\nX-A: a\r\n X-Api-Key: k\r\n\r\n").echoed(t)
+		if !slices.Equal(e.Headers["X-A"], []string{"a X-Api-Key: k"}) {
 			t.Errorf("upstream got headers %v", e.Headers)
 		}
 	})

@@ -48,6 +48,16 @@ func TestWireAnAnswerThatQuotesTheTokenLeavesItOutOfTheLog(t *testing.T) {
 	}
 }
 
+func TestWireInterimAnswersWithoutEndEndWithTheTimeout(t *testing.T) {
+	front := startFront(t, func(w http.ResponseWriter, r *http.Request, _ http.Handler) {
+		for r.Context().Err() == nil {
+			w.WriteHeader(http.StatusEarlyHints)
+		}
+	})
+	g := startGateway(t, wireSite(front.url, wireUser(t), "transport http {\n response_header_timeout 200ms\n }"))
+	g.rawGet("/automation-api/config/servers").wantOwn(t, http.StatusGatewayTimeout, "ctmgate.upstream_timeout")
+}
+
 func TestWireABodyThatBreaksOffIsNotBlamedOnUpstream(t *testing.T) {
 	up := startUpstream(t, emulator.Options{})
 	g := startGateway(t, strings.Replace(up.sidecar(wirePassword(t)), "controlm ", "request_body {\n\t\tmax_size 4\n\t}\n\tcontrolm ", 1))

@@ -109,6 +109,9 @@ func TestWireNoOtherProtocolIsSwitchedTo(t *testing.T) {
 		{"Connection: upgrade", "Upgrade: TLS/1.0"},
 		{"Connection: Upgrade", "Upgrade: websocket, h2c"},
 		{"Connection: Upgrade", "Upgrade: h2c", "Upgrade: websocket"},
+		{"Connection: Upgrade", "Upgrade: caf\xe9"},
+		{"Connection: Upgrade", "Upgrade: caf\xc3\xa9, websocket"},
+		{"Connection: Upgrade", "Upgrade: web\u017foc\u212aet"}, // which are an s and a k to those who fold
 		{"Upgrade: h2c"},
 		{"Upgrade: websocket"},
 	} {

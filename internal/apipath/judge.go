@@ -17,6 +17,7 @@ var (
 	errUTF8      = &MalformedError{"invalid UTF-8"}
 	errEmpty     = &MalformedError{"empty segment"}
 	errDots      = &MalformedError{"dot segment"}
+	errTwoDots   = &MalformedError{"a segment that begins with two dots"}
 	errLayers    = &MalformedError{"escapes of escapes"}
 	errLong      = &MalformedError{"too many bytes"}
 )
@@ -116,11 +117,13 @@ func judgeSegments(text string) error {
 	for segment := range strings.SplitSeq(text, "/") {
 		name, _, _ := strings.Cut(segment, ";")
 		name = strings.TrimSpace(name)
-		if name == "" {
+		switch {
+		case name == "":
 			return errEmpty
-		}
-		if name[0] == '.' && (len(name) == 1 || name[1] == '.') {
+		case name == "." || name == "..":
 			return errDots
+		case strings.HasPrefix(name, ".."):
+			return errTwoDots
 		}
 	}
 	return nil

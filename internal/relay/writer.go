@@ -19,9 +19,14 @@ type Writer struct {
 	// Bytes counts the bytes of the body that were written, none of a connection that was taken over.
 	Bytes int64
 
-	w   http.ResponseWriter
-	own http.Header // nil until asked for, and again after the final status
+	w        http.ResponseWriter
+	own      http.Header // nil until asked for, and again after the final status
+	informed int         // how many 1xx were passed on
 }
+
+// mostInformed bounds the 1xx of one answer. A server has use for one or two; net/http leaves the bound to whoever
+// listens to them, as ReverseProxy does.
+const mostInformed = 16
 
 // NewWriter makes a Writer that answers through w.
 func NewWriter(w http.ResponseWriter) *Writer { return &Writer{w: w} }
@@ -62,8 +67,11 @@ func (w *Writer) WriteHeader(status int) {
 }
 
 // inform passes a 1xx on. net/http sends with it whatever stands in its map, and others hold on to that map: so its
-// content makes room for a moment.
+// content makes room for a moment. What is too many of them is dropped.
 func (w *Writer) inform(status int) {
+	if w.informed++; w.informed > mostInformed {
+		return
+	}
 	below := w.w.Header()
 	aside := make(http.Header, len(below))
 	for name, values := range below {

@@ -99,6 +99,37 @@ func TestEarlyHintsCostNoHeaderAndCarryNoneOfOurs(t *testing.T) {
 	}
 }
 
+func TestAFloodOfInterimAnswersIsCutAndTheFinalOneComes(t *testing.T) {
+	gateway := forwarding(t, func(w http.ResponseWriter, _ *http.Request) {
+		for range 1000 {
+			w.Header().Set("Link", "</a>")
+			w.WriteHeader(http.StatusEarlyHints)
+		}
+		w.Header().Del("Link")
+		_, _ = io.WriteString(w, "hello")
+	}, nil)
+	hints := 0
+	trace := &httptrace.ClientTrace{Got1xxResponse: func(int, textproto.MIMEHeader) error {
+		hints++
+		return nil
+	}}
+	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(t.Context(), trace), "GET", gateway.URL, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := gateway.Client().Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if body, err := io.ReadAll(res.Body); err != nil || string(body) != "hello" || res.Header["Link"] != nil || res.Header.Get("X-Front") != "kept" {
+		t.Errorf("%q, %v, header %v", body, err, res.Header)
+	}
+	if hints != 16 {
+		t.Errorf("%d hints came", hints)
+	}
+}
+
 func TestTrailersPassAnnouncedOrNotAndCookiesDoNot(t *testing.T) {
 	for _, announce := range []string{"", "Digest", "Set-Cookie", "Digest, Set-Cookie"} {
 		gateway := forwarding(t, func(w http.ResponseWriter, _ *http.Request) {
