@@ -210,7 +210,7 @@ func TestTheFiltersOfTheExampleHideWhatClientsShow(t *testing.T) {
 	up := startUpstream(t, emulator.Options{APITokens: []emulator.APIToken{{Name: "reports", Value: canaryToken, User: "emuser", Roles: []string{"User"}}}})
 	e := startExample(t, up)
 	e.addr = e.shared
-	targets := []string{wireEcho + "?TOKEN=" + canaryKey, wireEcho + "?proxy_authorization=" + canaryKey}
+	targets := []string{wireEcho + "?TOKEN=" + canaryKey, base + "/config/servers?proxy_authorization=" + canaryKey}
 	for _, secret := range []string{
 		"server/c/sshkey/k/" + canaryKey, "server/c/SSHKey/k/" + canaryKey, "server/c/%73shkey/k/" + canaryKey, "server/c/%2573shkey/k/" + canaryKey,
 		"server/c/sshkey%2Fk%2F" + canaryKey, "systemsettings/server/name/" + canaryKey + "?a=1", "systemsettings%2fserver/" + canaryKey,
