@@ -35,6 +35,7 @@ old their sessions are, and what to do about those that are in trouble.
   none      has no session; the next call logs in
   PAUSED    logins fail; the next is tried after a pause
   REFUSED   the password was refused, and is not tried again until it changes
+  ENDED     the API token has expired or was deleted; calls are answered 401
 
 Age and end are those of the session, requests and logins those since the
 gateway started. What needs attention stands first.

@@ -26,7 +26,7 @@ const (
 
 func troubleOf(s caddymodule.SessionInfo) trouble {
 	switch {
-	case s.State == "refused" || s.State == "paused":
+	case !s.Usable():
 		if !s.InUse {
 			return troubled
 		}
@@ -73,7 +73,7 @@ func table(rows []caddymodule.SessionInfo) string {
 	fmt.Fprintln(w, "STATE\tENVIRONMENT/ACCOUNT\tAGE\tEXPIRES IN\tREQUESTS\tLOGINS\tENDPOINT\tLAST ERROR")
 	for _, s := range rows {
 		state, endpoint := s.State, s.Endpoint
-		if state == "refused" || state == "paused" {
+		if !s.Usable() {
 			state = strings.ToUpper(state)
 		}
 		if !s.InUse {
@@ -136,6 +136,9 @@ func adviceFor(s caddymodule.SessionInfo, flags string) string {
 	case s.State == "paused" && s.InUse:
 		return "logins fail: " + cmp.Or(strings.TrimPrefix(s.LastError, "logging in: "), "see the gateway's log") +
 			". When the cause is mended, " + retry + " tries at once." + nextAttempt(s)
+	case s.State == "ended" && s.InUse:
+		return "the API token has expired, or was deleted. Make a new one, in Control-M or with `" + binary() + " token create`, " +
+			"and put it where the old one is kept: a changed file is picked up by itself, a variable takes a restart."
 	case !s.InUse:
 		return "the endpoint " + s.Endpoint + " failed; calls go to another one meanwhile."
 	case s.Session == 0:

@@ -93,6 +93,7 @@ func TestAdviceFitsTheState(t *testing.T) {
 		"paused without a reason":   {caddymodule.SessionInfo{State: "paused"}, "logins fail: see the gateway's log"},
 		"an attempt is due":         {caddymodule.SessionInfo{State: "refused", NextAttempt: at(-time.Hour)}, "not tried before 0s"},
 		"an API token":              {caddymodule.SessionInfo{State: "standing"}, ""},
+		"an API token that ended":   {caddymodule.SessionInfo{State: "ended", LastError: "x"}, "Make a new one"},
 	} {
 		test.session.InUse = true
 		got := adviceFor(test.session, "")
@@ -112,6 +113,7 @@ func TestSummaryCountsAccounts(t *testing.T) {
 		"All 2 accounts can be used.":     {row("a", "fresh"), row("b", "none")},
 		"1 of 2 accounts cannot be used.": {row("a", "fresh"), row("b", "paused")},
 		"2 of 2 accounts cannot be used.": {row("a", "refused"), row("b", "paused")},
+		"2 of 3 accounts cannot be used.": {row("a", "ended"), row("b", "fresh"), row("c", "ended")},
 	} {
 		if got := summary(list); got != want {
 			t.Errorf("got %q, want %q", got, want)

@@ -268,14 +268,21 @@ func TestSessionsHelpsARefusedAccountUp(t *testing.T) {
 }
 
 func TestSessionsOfAnAccountWithAnAPIToken(t *testing.T) {
-	h, upstream := newHome(t), newPlant(t)
-	p := h.start(t, []string{"CTM_ENDPOINT=" + upstream.url, "CTM_CA_FILE=" + upstream.ca, "CTM_API_TOKEN=" + canary + "-token"},
-		"sidecar", "--listen", freeAddress(t))
+	h, upstream, listen := newHome(t), newPlant(t), freeAddress(t)
+	p := h.start(t, []string{"CTM_ENDPOINT=" + upstream.url, "CTM_CA_FILE=" + upstream.ca, "CTM_API_TOKEN=" + canary + "-unknown"},
+		"sidecar", "--listen", listen)
 	p.waitFor(up)
 	if code, out := h.run(t, nil, "sessions"); code != 0 || !strings.Contains(out, "\nstanding  127.0.0.1/default") {
 		t.Errorf("got %d %s", code, out)
 	}
 	if code, out := h.run(t, nil, "sessions", "renew"); code != 1 || !strings.Contains(out, "an API token, which needs no session") {
+		t.Errorf("got %d %s", code, out)
+	}
+	// The emulator knows no such token, so that the first call shows it.
+	get(t, "http://"+listen+"/automation-api/config/servers", "")
+	code, out := h.run(t, nil, "sessions")
+	if code != 0 || !strings.Contains(out, "\nENDED  127.0.0.1/default") || !strings.Contains(out, "\n127.0.0.1/default: the API token has expired, or was deleted.") ||
+		!strings.Contains(out, "\nThe account cannot be used.") || strings.Contains(out, "retry") {
 		t.Errorf("got %d %s", code, out)
 	}
 }
