@@ -165,10 +165,18 @@ func loginTrouble(door *caddymodule.Door, err error) error {
 		"mend it where it stands (%s), or have the user unlocked", accountName(door), err, door.Source)
 }
 
-// withWords adds what the API says itself, where that is fit to be shown.
+// worded is an error whose text has what the API says itself.
+type worded struct{ error }
+
+func (e worded) Unwrap() error { return e.error }
+
+// withWords adds what the API says itself, once, where that is fit to be shown.
 func withWords(err error) error {
+	if _, done := errors.AsType[worded](err); done {
+		return err
+	}
 	if e, ok := errors.AsType[*automationapi.AnswerError](err); ok && e.Said != "" {
-		return fmt.Errorf("%w; the API says: %q", err, e.Said)
+		return worded{fmt.Errorf("%w; the API says: %q", err, e.Said)}
 	}
 	return err
 }
