@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -50,6 +51,44 @@ func parseListen(flag, text string) (caddy.NetworkAddress, error) {
 		return fail("it names several ports")
 	}
 	return addr, nil
+}
+
+// named is an address and what sets it; the zero address is none.
+type named struct {
+	origin string
+	addr   caddy.NetworkAddress
+}
+
+// apart makes sure that no two of the addresses are the same.
+func apart(list ...named) error {
+	for i, a := range list {
+		for _, b := range list[:i] {
+			if sameListen(a.addr, b.addr) {
+				return usagef("%s and %s are the same address, %s; expected another one for %s", b.origin, a.origin, a.addr, a.origin)
+			}
+		}
+	}
+	return nil
+}
+
+// sameListen tells whether two cannot listen at a and at b: also where one of
+// them is a part of the other. Port 0 is a free one for each.
+func sameListen(a, b caddy.NetworkAddress) bool {
+	if a.IsUnixNetwork() || b.IsUnixNetwork() {
+		return a.IsUnixNetwork() && b.IsUnixNetwork() && filepath.Clean(socketPath(a)) == filepath.Clean(socketPath(b))
+	}
+	if a.StartPort == 0 || a.StartPort != b.StartPort {
+		return false
+	}
+	is, other := strings.ToLower(a.Host), strings.ToLower(b.Host)
+	localhost := (is == "localhost" || other == "localhost") && isLoopbackHost(is) && isLoopbackHost(other)
+	return is == other || isEverywhere(is) || isEverywhere(other) || localhost
+}
+
+// isEverywhere tells whether host stands for all addresses of this machine.
+func isEverywhere(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "" || err == nil && ip.IsUnspecified()
 }
 
 // claim makes sure that nobody listens on addr, and returns it, with a free
@@ -125,7 +164,7 @@ func authority(addr caddy.NetworkAddress) string {
 		return "localhost"
 	}
 	host := addr.Host
-	if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {
+	if isEverywhere(host) {
 		host = "127.0.0.1"
 	}
 	return net.JoinHostPort(host, strconv.FormatUint(uint64(addr.StartPort), 10))
