@@ -1,12 +1,15 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -51,6 +54,44 @@ func parseListen(flag, text string) (caddy.NetworkAddress, error) {
 		return fail("it names several ports")
 	}
 	return addr, nil
+}
+
+// readListen reads how somebody names the address at which a gateway listens:
+// as parseListen does, or as the URL under which it is called.
+func readListen(flag, text string) (caddy.NetworkAddress, error) {
+	if !strings.Contains(text, "://") {
+		return parseListen(flag, text)
+	}
+	u, err := url.Parse(text)
+	port := map[string]string{"http": "80", "https": "443"}
+	if err != nil || port[u.Scheme] == "" || u.Hostname() == "" || u.User != nil {
+		return caddy.NetworkAddress{}, usagef("%s is no URL of a gateway; expected host:port, unix//path/to/socket, or a URL such as http://127.0.0.1:8080", flag)
+	}
+	return parseListen(flag, net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), port[u.Scheme])))
+}
+
+// otherNames are hosts by which a gateway may listen that is called at host.
+func otherNames(host string) []string {
+	everywhere, loopback := []string{"", "0.0.0.0", "::"}, []string{"127.0.0.1", "localhost", "::1"}
+	switch {
+	case isEverywhere(host) || isLoopbackHost(host):
+		return append(everywhere, loopback...)
+	case isThisMachine(host):
+		return everywhere
+	}
+	return nil
+}
+
+func isThisMachine(host string) bool {
+	if name, err := os.Hostname(); err == nil && strings.EqualFold(name, host) {
+		return true
+	}
+	ip := net.ParseIP(host)
+	addrs, _ := net.InterfaceAddrs()
+	return ip != nil && slices.ContainsFunc(addrs, func(a net.Addr) bool {
+		own, ok := a.(*net.IPNet)
+		return ok && own.IP.Equal(ip)
+	})
 }
 
 // named is an address and what sets it; the zero address is none.
