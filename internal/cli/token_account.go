@@ -40,16 +40,23 @@ func accountFlag(cmd *cobra.Command) {
 
 // openAccount opens the account that --account names.
 func openAccount(cmd *cobra.Command) (*caddymodule.Door, error) {
+	_, door, err := openAccountIn(cmd)
+	return door, err
+}
+
+// openAccountIn is openAccount, and tells of the config too.
+func openAccountIn(cmd *cobra.Command) (*caddymodule.App, *caddymodule.Door, error) {
 	app, err := findApp(cmd)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	wanted, _ := cmd.Flags().GetString("account")
 	environment, account, err := chooseAccount(app, wanted)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return app.Open(environment, account)
+	door, err := app.Open(environment, account)
+	return app, door, err
 }
 
 func accountName(door *caddymodule.Door) string { return door.Environment + "/" + door.Account }
