@@ -1,6 +1,7 @@
 package automationapi
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"net/http"
@@ -9,22 +10,6 @@ import (
 
 	"github.com/ctmgate/ctmgate/internal/secret"
 )
-
-// TokenInfo is what the Authentication service tells of an API token: all of
-// it but the token itself (controlm-api.md, section 1).
-type TokenInfo struct {
-	Name       string   `json:"tokenName"`
-	Type       string   `json:"tokenType,omitempty"`
-	User       string   `json:"user,omitempty"`
-	Roles      []string `json:"roles,omitempty"`
-	Expires    string   `json:"expirationDate,omitempty"` // YYYY-MM-DD, in UTC; empty: never
-	Created    string   `json:"createdDate,omitempty"`
-	Updated    string   `json:"lastUpdatedDate,omitempty"`
-	Server     string   `json:"server,omitempty"`
-	ServerHost string   `json:"serverHost,omitempty"`
-	ServerID   string   `json:"serverId,omitempty"`
-	Tag        string   `json:"tag,omitempty"`
-}
 
 // TokenKind says which tokens are meant, beside those of users. The zero
 // value adds nothing to a call.
@@ -62,13 +47,12 @@ func (c *Client) Tokens(ctx context.Context, who Credential, kind TokenKind) ([]
 	if err != nil {
 		return nil, err
 	}
-	var list struct {
-		Tokens *[]TokenInfo `json:"tokens"`
-	}
-	if err := json.Unmarshal(answer, &list); err != nil || list.Tokens == nil {
+	var list map[string]json.RawMessage
+	tokens := []TokenInfo{}
+	if json.Unmarshal(answer, &list) != nil || json.Unmarshal(list["tokens"], &tokens) != nil {
 		return nil, notUnderstood(op)
 	}
-	return *list.Tokens, nil
+	return tokens, nil
 }
 
 // Token tells of one.
@@ -91,7 +75,7 @@ func (c *Client) DeleteToken(ctx context.Context, who Credential, name string, k
 	answer, err := c.ask(ctx, who, call{
 		op: op, method: http.MethodDelete, path: tokenPath(name), query: kind.query(), annotations: annotations, meanings: noToken,
 	})
-	if err == nil && !isObject(answer) {
+	if err == nil && !saysDone(answer) {
 		return notUnderstood(op)
 	}
 	return err
@@ -128,6 +112,9 @@ func (c *Client) putToken(ctx context.Context, who Credential, r call) (secret.V
 	}
 	return secret.New(given.Value), nil
 }
+
+// saysDone takes no body at all for a yes, too: there is nothing to give back.
+func saysDone(answer []byte) bool { return len(bytes.TrimSpace(answer)) == 0 || isObject(answer) }
 
 func isObject(answer []byte) bool {
 	var object map[string]json.RawMessage

@@ -3,7 +3,6 @@ package automationapi
 import (
 	"errors"
 	"net/http"
-	"reflect"
 	"strings"
 	"testing"
 )
@@ -64,27 +63,6 @@ func TestTheAuthenticationServiceIsAskedAsDocumented(t *testing.T) {
 				t.Errorf("an annotation took the place of %q", got.header)
 			}
 		})
-	}
-}
-
-func TestTokensAreReadWithoutTheirValues(t *testing.T) {
-	const one = `{"tokenName":"ci","tokenType":"user","tokenValue":"c4n4ry-v4lue","user":"gateway","roles":["A","B"],
-		"expirationDate":"2030-01-02","createdDate":"c","lastUpdatedDate":"u","server":"s","serverHost":"h","serverId":"i","tag":"t","other":{}}`
-	want := TokenInfo{"ci", "user", "gateway", []string{"A", "B"}, "2030-01-02", "c", "u", "s", "h", "i", "t"}
-	_, c := serveTLS(t, func(w http.ResponseWriter, r *http.Request) {
-		if strings.HasSuffix(r.URL.Path, "/tokens") {
-			say(200, `{"tokens":[`+one+`,{"tokenName":"bare","roles":null,"tag":null}]}`)(w, r)
-			return
-		}
-		say(200, one)(w, r)
-	})
-	list, err := c.Tokens(within(t), session, TokenKind{})
-	if err != nil || !reflect.DeepEqual(list, []TokenInfo{want, {Name: "bare"}}) {
-		t.Errorf("got %+v, %v", list, err)
-	}
-	got, err := c.Token(within(t), session, "ci", TokenKind{})
-	if err != nil || !reflect.DeepEqual(got, want) {
-		t.Errorf("got %+v, %v", got, err)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"unicode"
@@ -167,7 +168,9 @@ func errorsIn(answer []byte) (words string, failed bool) {
 	}
 	var all []string
 	for _, e := range list.Errors {
-		all = append(all, strings.TrimSpace(OneLine(e.Message)+" "+OneLine(e.Item)))
+		if one := strings.TrimSpace(OneLine(e.Message) + " " + OneLine(e.Item)); !slices.Contains(all, one) {
+			all = append(all, one)
+		}
 	}
 	return strings.Join(all, "; "), true
 }

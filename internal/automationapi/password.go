@@ -61,7 +61,7 @@ func (c *Client) ChangePassword(ctx context.Context, who Credential, change Pass
 			http.StatusNotFound:   "the API does not know the user, or cannot change a password that is kept elsewhere, as in LDAP",
 		},
 	})
-	if err == nil && !isObject(answer) {
+	if err == nil && !saysDone(answer) {
 		return notUnderstood(op)
 	}
 	return err

@@ -23,6 +23,9 @@ import (
 // What we ship keeps its admin API here, where a Caddyfile configures it.
 const shippedAdminSocket = "/run/ctmgate/admin.sock"
 
+// caddyAdmin is where a Caddy keeps its own, where no config says otherwise.
+const caddyAdmin = "localhost:2019"
+
 const (
 	adminDialTime = 2 * time.Second
 	// A request may wait for a login: login_timeout is 15s by default, and the
@@ -74,7 +77,7 @@ func findAdmin(cmd *cobra.Command) (*adminClient, error) {
 	case err != nil:
 		return nil, err
 	case len(named) == 0:
-		return lookAround()
+		return lookAround(caddyAdmin)
 	case len(named) == 2 && !samePlace(named[0], named[1]) && probe(named[0].addr) == nil && probe(named[1].addr) == nil:
 		return nil, usagef("%s and %s lead to different gateways; choose one:%s", envAdmin, envListen,
 			eachOf([]caddy.NetworkAddress{named[0].addr, named[1].addr}))
@@ -89,9 +92,10 @@ type place struct {
 }
 
 // placeByListen is the place that belongs to a listen address, which origin
-// gives; "" for the usual one.
+// gives; "" for the usual one. Where nobody answers at it, one that answers and
+// has the same address by another name takes its place.
 func placeByListen(origin, listen string) (place, error) {
-	addr, err := parseListen(origin, listen)
+	addr, err := readListen(origin, listen)
 	if err != nil {
 		return place{}, err
 	}
@@ -99,7 +103,16 @@ func placeByListen(origin, listen string) (place, error) {
 	if origin != "" {
 		why += ", by " + origin
 	}
-	return place{socketAddress(adminSocket(addr)), why}, nil
+	socket := socketAddress(adminSocket(addr))
+	if !addr.IsUnixNetwork() && probe(socket) != nil {
+		for _, host := range otherNames(addr.Host) {
+			addr.Host = host
+			if other := socketAddress(adminSocket(addr)); probe(other) == nil {
+				return place{other, why}, nil
+			}
+		}
+	}
+	return place{socket, why}, nil
 }
 
 func socketAddress(path string) caddy.NetworkAddress {
@@ -142,8 +155,12 @@ func find(p place, flags string) (*adminClient, error) {
 }
 
 // lookAround is the first gateway that answers where one usually does, else
-// the only other one of this user.
-func lookAround() (*adminClient, error) {
+// the only other one of this user, else what answers at the last address.
+func lookAround(last string) (*adminClient, error) {
+	addr, err := caddy.ParseNetworkAddress(last)
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", last, err)
+	}
 	usual, err := placeByListen("", defaultListen)
 	if err != nil {
 		return nil, err
@@ -163,8 +180,12 @@ func lookAround() (*adminClient, error) {
 	} else if len(others) > 1 {
 		return nil, usagef("several gateways of this user run here; choose one:%s", eachOf(others))
 	}
+	end := place{addr, "where Caddy's own is by default"}
+	if err = probe(addr); err == nil {
+		return &adminClient{addr, ""}, nil
+	}
 	folder, _ := socketFolder()
-	return nil, nobodyAnswers(looked + "\n  " + filepath.Join(folder, "ctmgate-*.sock") + ": no other gateway of this user")
+	return nil, nobodyAnswers(looked + "\n  " + filepath.Join(folder, "ctmgate-*.sock") + ": no other gateway of this user" + end.lookedAt(err))
 }
 
 // lookedAt is the line that says why nobody answers at p.

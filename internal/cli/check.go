@@ -37,9 +37,10 @@ login at most for an account and its password: accounts with the same user and
 password share it, and a password that one endpoint refused is tried at no
 other. Nothing is tried again by itself; do not run it in a loop.
 
-Where a password file has a FILE.pending beside it, a ` + "`password update`" + ` did
-not come to its end. If the password in FILE is refused, the pending one is
-tried once, and the result says which of the two is in force.
+Where a password file, or the file that it links to, has a FILE.pending beside
+it, a ` + "`password update`" + ` did not come to its end. If the password in FILE is
+refused, the pending one is tried once, and the result says which of the two
+is in force.
 
 An account with an API token does not log in: the call is made with the token,
 and no API version is known. The latency is that of the login or of the call,

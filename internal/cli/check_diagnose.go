@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -192,9 +193,8 @@ func (a *checkAttempt) pending(ctx context.Context, client *automationapi.Client
 	if a.door.Source.Kind != secret.File {
 		return
 	}
-	file := a.door.Source.Name
-	name := file + pendingSuffix
-	if _, err := os.Lstat(name); err != nil {
+	file, name := findPending(a.door.Source.Name)
+	if name == "" {
 		return
 	}
 	source, err := secret.Spec{Kind: secret.File, Name: name}.Open(nil)
@@ -217,6 +217,22 @@ func (a *checkAttempt) pending(ctx context.Context, client *automationapi.Client
 		a.warn(fmt.Sprintf("%s is left from a change of the password that did not come to its end. Which of the two passwords is in force shows "+
 			"when the endpoint answers.", name))
 	}
+}
+
+// findPending looks for what `password update` leaves beside a file, or beside
+// the one that it links to, as that command takes no link. The file returned is
+// the one that the other was to replace; there is no name where nothing is left.
+func findPending(file string) (path, name string) {
+	paths := []string{file}
+	if real, err := filepath.EvalSymlinks(file); err == nil {
+		paths = append(paths, real)
+	}
+	for _, path := range paths {
+		if _, err := os.Lstat(path + pendingSuffix); err == nil {
+			return path, path + pendingSuffix
+		}
+	}
+	return file, ""
 }
 
 // tryPending spends one login on the pending password: it is another one than

@@ -269,6 +269,29 @@ func TestCheckExplainsAChangeOfThePasswordThatWasCutOff(t *testing.T) {
 	}
 }
 
+func TestCheckFindsAPendingPasswordBesideTheFileThatIsLinkedTo(t *testing.T) {
+	h, p := newHome(t), newPlant(t)
+	file := passwordIn(t, "old-"+canary)
+	write(t, file+".pending", canary)
+	// As Kubernetes lays it out: a link to a file in a folder that is one, too.
+	folder := t.TempDir()
+	for link, to := range map[string]string{"password": filepath.Join("..data", filepath.Base(file)), "..data": filepath.Dir(file)} {
+		if err := os.Symlink(to, filepath.Join(folder, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := h.check(t, 1, []string{
+		"CTM_ENDPOINT=" + p.url, "CTM_CA_FILE=" + p.ca, "CTM_USERNAME=batch", "CTM_PASSWORD_FILE=" + filepath.Join(folder, "password"),
+	}).Results[0]
+	real, err := filepath.EvalSymlinks(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "`mv " + real + ".pending " + real + "`"; r.Result != "refused" || !strings.Contains(r.Action, want) {
+		t.Errorf("got %+v, want %s", r, want)
+	}
+}
+
 func TestAPendingPasswordIsNotTriedWhereNothingIsRefused(t *testing.T) {
 	h, p := newHome(t), newPlant(t)
 	file := passwordIn(t, "old-"+canary)

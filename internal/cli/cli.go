@@ -16,6 +16,7 @@ const exitUsage = 2
 // Register adds the commands to Caddy's. It is called once, before Caddy's
 // main.
 func Register() {
+	var before *cobra.Command // the root is known by one that was added to it
 	for _, c := range []struct {
 		name, usage, short string
 		build              func(*cobra.Command)
@@ -37,6 +38,11 @@ func Register() {
 			CobraFunc: func(cmd *cobra.Command) {
 				c.build(cmd)
 				finish(cmd)
+				cmd.GroupID = groupGateway
+				if before != nil {
+					finishRoot(before.Root())
+				}
+				before = cmd
 			},
 		})
 	}
@@ -52,13 +58,16 @@ func usagef(format string, args ...any) error {
 	return usageError{fmt.Errorf(format, args...)}
 }
 
+// helpTemplate is that of cobra without Caddy's pointer to its own manual.
+const helpTemplate = "{{.Long}}\n\n{{.UsageString}}"
+
 // finish gives cmd the habits of all our commands: no arguments unless it says
 // otherwise, errors as one plain message, exit codes 1 and 2 told apart.
 func finish(cmd *cobra.Command) {
 	run := cmd.RunE
 	cmd.DisableFlagsInUseLine = true
 	cmd.Long = strings.TrimSpace(cmd.Long)
-	cmd.SetHelpTemplate("{{.Long}}\n\n{{.UsageString}}") // without Caddy's pointer to its own manual
+	cmd.SetHelpTemplate(helpTemplate)
 	check := cmd.Args
 	if check == nil {
 		check = func(_ *cobra.Command, args []string) error {

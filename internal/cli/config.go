@@ -3,6 +3,7 @@ package cli
 import (
 	"encoding/json"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -154,9 +155,17 @@ func adminConfig(admin string, listen caddy.NetworkAddress) *caddy.AdminConfig {
 	case "":
 		config.Listen = "unix/" + adminSocket(listen) + "|0600"
 	default:
-		config.Listen = admin
+		config.Listen = ownersOnly(admin)
 	}
 	return config
+}
+
+// ownersOnly gives a socket the mode of ours, unless it has one.
+func ownersOnly(admin string) string {
+	if strings.HasPrefix(admin, "unix/") && !strings.Contains(admin, "|") {
+		return admin + "|0600"
+	}
+	return admin
 }
 
 // logConfig is a default log to standard error without the two places of a

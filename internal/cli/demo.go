@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -55,18 +56,18 @@ func buildDemo(cmd *cobra.Command) {
 	cmd.Long = demoHelp
 	cmd.Example = demoExample
 	cmd.Flags().SortFlags = false
-	cmd.Flags().String("listen", defaultListen, "address of the gateway: host:port, or unix//path/to/socket")
-	cmd.Flags().String("emulator-listen", "127.0.0.1:0", "address of the emulator; port 0: a free one")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		listen, _ := cmd.Flags().GetString("listen")
-		emulatorListen, _ := cmd.Flags().GetString("emulator-listen")
-		return runDemo(listen, emulatorListen)
-	}
+	cmd.Flags().String(flagListen, defaultListen, "address of the gateway: host:port, or unix//path/to/socket ("+envListen+")")
+	cmd.Flags().String(flagEmulator, "127.0.0.1:0", "address of the emulator; port 0: a free one")
+	cmd.Flags().String(flagAdmin, "", adminUsage)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return runDemo(reader{cmd, os.Getenv}) }
 }
+
+const flagEmulator = "emulator-listen"
 
 // demo is the emulator and what belongs to it.
 type demo struct {
 	listen   caddy.NetworkAddress
+	admin    string // as of a sidecar
 	emulator *emulator.Emulator
 	server   *emulator.Server
 	folder   string // for temporary files
@@ -74,54 +75,61 @@ type demo struct {
 	story    *story
 }
 
-func runDemo(listenText, emulatorText string) error {
-	listen, err := parseListen("--listen", listenText)
-	if err != nil {
+func runDemo(r reader) (err error) {
+	d := &demo{story: newStory(), folder: filepath.Join(os.TempDir(), "ctmgate-demo-"+rand.Text())}
+	var emulatorListen caddy.NetworkAddress
+	if emulatorListen, err = d.addresses(r); err != nil {
 		return err
 	}
-	if addr, err := parseListen("--emulator-listen", emulatorText); err != nil {
-		return err
-	} else if addr.IsUnixNetwork() {
-		return usagef("--emulator-listen: the emulator listens on host:port only")
-	}
-	if listen, err = claim("--listen", listen); err != nil {
+	if d.listen, err = claim("--"+flagListen, d.listen); err != nil {
 		return err
 	}
-	if err := prepareSocket(adminSocket(listen)); err != nil {
+	if d.admin, err = claimAdmin(d.admin, d.listen); err != nil {
 		return err
-	}
-	d := &demo{listen: listen, story: newStory()}
-	if err := d.open(emulatorText); err != nil {
-		return err
-	}
-	// Caddy's exit calls these in the order in which they were registered, and
-	// the gateway's log-outs were when the program began.
-	caddy.OnExit(func(context.Context) { d.end() })
-	err = serve(d.config(), d.begin)
-	d.close() // not reached unless the gateway cannot run
-	return err
-}
-
-// open starts the emulator.
-func (d *demo) open(listen string) (err error) {
-	password := rand.Text()
-	if err := os.Setenv(demoPassword, password); err != nil {
-		return fmt.Errorf("handing the password over: %w", err)
 	}
 	ca, err := emulator.NewCA()
 	if err != nil {
 		return err
 	}
-	if d.folder, err = os.MkdirTemp("", "ctmgate-demo-"); err != nil { // mode 0700
-		return fmt.Errorf("making a folder for temporary files: %w", err)
+	if err := d.open(emulatorListen.String(), ca); err != nil {
+		return err
 	}
-	defer func() {
-		if err != nil {
-			d.close()
-		}
-	}()
-	if err := os.WriteFile(d.caFile(), ca.PEM(), 0o600); err != nil {
-		return fmt.Errorf("writing the CA's certificate: %w", err)
+	defer d.close() // not reached unless the gateway cannot run
+	// Caddy's exit calls these in the order in which they were registered, and
+	// the gateway's log-outs were when the program began.
+	caddy.OnExit(func(context.Context) { d.end() })
+	// From here on a signal ends all by that exit, and the file does not stay.
+	caddy.TrapSignals()
+	if err := d.writeCA(ca); err != nil {
+		return err
+	}
+	return serveOn(d.config(), d.begin)
+}
+
+// addresses reads them. Its errors are usage errors.
+func (d *demo) addresses(r reader) (emulatorListen caddy.NetworkAddress, err error) {
+	var admin caddy.NetworkAddress
+	if d.listen, err = r.address(flagListen, envListen); err != nil {
+		return emulatorListen, err
+	}
+	if emulatorListen, err = r.address(flagEmulator, ""); err != nil {
+		return emulatorListen, err
+	}
+	if emulatorListen.IsUnixNetwork() {
+		return emulatorListen, usagef("--%s: the emulator listens on host:port only", flagEmulator)
+	}
+	if d.admin, admin, err = r.adminAddress(); err != nil {
+		return emulatorListen, err
+	}
+	return emulatorListen, apart(
+		r.named(flagListen, envListen, d.listen), r.named(flagEmulator, "", emulatorListen), r.named(flagAdmin, envAdmin, admin))
+}
+
+// open starts the emulator.
+func (d *demo) open(listen string, ca *emulator.CA) (err error) {
+	password := rand.Text()
+	if err := os.Setenv(demoPassword, password); err != nil {
+		return fmt.Errorf("handing the password over: %w", err)
 	}
 	d.events = newTimeline(os.Stdout, d.story.describe)
 	d.emulator = emulator.New(emulator.Options{
@@ -130,7 +138,18 @@ func (d *demo) open(listen string) (err error) {
 		Observe:       d.events.observe,
 	})
 	if d.server, err = d.emulator.Listen(listen, ca); err != nil {
-		return listenError(err, listen, "--emulator-listen")
+		return listenError(err, listen, "--"+flagEmulator)
+	}
+	return nil
+}
+
+// writeCA writes the certificate by which the gateway trusts the emulator.
+func (d *demo) writeCA(ca *emulator.CA) error {
+	if err := os.Mkdir(d.folder, 0o700); err != nil {
+		return fmt.Errorf("making a folder for temporary files: %w", err)
+	}
+	if err := os.WriteFile(d.caFile(), ca.PEM(), 0o600); err != nil {
+		return fmt.Errorf("writing the CA's certificate: %w", err)
 	}
 	return nil
 }
@@ -162,7 +181,7 @@ func (d *demo) config() *caddy.Config {
 		handler.Admit = []string{"anyone"}
 	}
 	return &caddy.Config{
-		Admin:   adminConfig("", d.listen),
+		Admin:   adminConfig(d.admin, d.listen),
 		Logging: withoutAudit(logConfig("ERROR")),
 		AppsRaw: caddy.ModuleMap{
 			"http": caddyconfig.JSON(caddyhttp.App{
@@ -176,6 +195,7 @@ func (d *demo) config() *caddy.Config {
 
 // begin shows what there is, and makes the first call.
 func (d *demo) begin() {
+	_ = os.RemoveAll(d.folder) // the gateway has read it, and now no way out leaves it behind
 	d.events.begin(d.banner())
 	if err := d.call("/config/servers"); err != nil {
 		d.events.say(line{"trouble", red, "the first call failed: " + err.Error()})
@@ -216,7 +236,9 @@ func (d *demo) banner() string {
 	width := max(len(d.server.URL()), len(where))
 	fmt.Fprintf(&b, "  emulator  %-*s  wants a login before each session\n", width, d.server.URL())
 	fmt.Fprintf(&b, "  gateway   %-*s  wants nothing of you, and logs in by itself\n", width, where)
-	fmt.Fprintf(&b, "  admin     unix/%s\n", adminSocket(d.listen))
+	if admin := cmp.Or(d.admin, "unix/"+adminSocket(d.listen)); admin != "off" {
+		fmt.Fprintf(&b, "  admin     %s\n", admin)
+	}
 	fmt.Fprintf(&b, "\nTry, in another terminal:\n\n")
 	fmt.Fprintf(&b, "  %s%s/config/servers\n", curl, d.base())
 	fmt.Fprintf(&b, "  %s\"%s/run/jobs/status?folder=NightlyBilling&limit=100\"\n", curl, d.base())
@@ -246,8 +268,6 @@ func count(n int, what string) string {
 
 // close leaves nothing behind.
 func (d *demo) close() {
-	if d.server != nil {
-		_ = d.server.Close()
-	}
+	_ = d.server.Close()
 	_ = os.RemoveAll(d.folder)
 }

@@ -79,6 +79,31 @@ func TestDemoWorksOnASocketAndEndsOnSIGTERM(t *testing.T) {
 	nothingLeft(t, h)
 }
 
+func TestADemoThatIsStoppedWhileItStartsLeavesNothing(t *testing.T) {
+	for range 5 { // it is met at one moment or another
+		h := newHome(t)
+		p := h.start(t, nil, "demo", "--listen", "127.0.0.1:0")
+		eventually(t, "it has begun", func() bool {
+			out, _ := p.look()
+			return out != "" || len(entries(t, h.temporary)) > 0
+		})
+		if code, out := p.end(syscall.SIGTERM); code != 0 {
+			t.Errorf("it ended with %d: %s", code, out)
+		}
+		nothingLeft(t, h)
+	}
+}
+
+func TestADemoThatIsKilledLeavesNoFolder(t *testing.T) {
+	h := newHome(t)
+	p := h.start(t, nil, "demo", "--listen", "127.0.0.1:0", "--admin", "off")
+	if out := p.waitFor("sent on as session 1"); strings.Contains(out, "admin") {
+		t.Error("it shows an admin API")
+	}
+	p.end(syscall.SIGKILL)
+	nothingLeft(t, h)
+}
+
 func TestDemoSaysWhatToDoWhenAnAddressIsTaken(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -2,6 +2,7 @@
 // Caddy's own.
 //
 //	cli.go          registration, usage errors, exit codes
+//	root.go         the program's own help
 //	sidecar.go      the gateway from flags and environment alone
 //	settings.go     reading and checking those flags and variables
 //	config.go       settings as a config of Caddy's

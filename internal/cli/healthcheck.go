@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -14,11 +15,16 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/spf13/cobra"
+
+	"github.com/ctmgate/ctmgate/internal/automationapi"
 )
 
 // healthTimeout bounds the whole check: it is less than the time-out that
 // container runtimes commonly give one.
 const healthTimeout = 3 * time.Second
+
+// healthTextMost is how much of a reason is shown.
+const healthTextMost = 500
 
 const healthcheckHelp = `
 Asks the local gateway whether it is ready, and exits with 0 if it is, else
@@ -29,11 +35,15 @@ Asks GET /readyz at the address of CTMGATE_LISTEN, else at 127.0.0.1:8080;
 where the gateway listens on all addresses, at 127.0.0.1. It speaks https only
 if --url says so, and then verifies the certificate, except that of a loopback
 address: there the gateway's own CA is unknown, and nobody is in between.
-Follows no redirect, and uses no proxy and no secret.`
+Follows no redirect, and uses no proxy and no secret.
+
+A question after the address is asked with it: ?accounts is ready only if every
+account can be used, ?account=ENV/ACCOUNT if that one can.`
 
 const healthcheckExample = `  ctmgate healthcheck
   CTMGATE_LISTEN=unix//run/ctmgate/api.sock ctmgate healthcheck
   ctmgate healthcheck --url https://127.0.0.1:8443
+  ctmgate healthcheck --url "http://127.0.0.1:8080?accounts"
 
   In a Dockerfile:
     HEALTHCHECK CMD ["ctmgate", "healthcheck"]`
@@ -68,19 +78,25 @@ func healthTarget(text, listen string) (target, error) {
 		text = defaultListen
 	}
 	if !strings.Contains(text, "://") {
+		text, query, _ := strings.Cut(text, "?")
 		addr, err := parseListen(origin, text)
 		if err != nil {
 			return target{}, err
 		}
-		return localTarget(addr), nil
+		t := localTarget(addr)
+		if query != "" {
+			t.url += "?" + query
+		}
+		return t, nil
 	}
 	u, err := url.Parse(text)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return target{}, usagef("%s is no plain URL; expected one such as http://127.0.0.1:8080", origin)
+	if err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil {
+		return target{}, usagef("%s is no URL that can be asked; expected one such as http://127.0.0.1:8080, without a user", origin)
 	}
-	if u.Path == "" || u.Path == "/" {
-		u.Path = "/readyz"
+	if strings.Trim(u.Path, "/") == "" {
+		u.Path, u.RawPath = "/readyz", ""
 	}
+	u.Fragment, u.RawFragment = "", ""
 	return target{url: u.String()}, nil
 }
 
@@ -109,10 +125,18 @@ func (t target) check() error {
 		return fmt.Errorf("not ready: asking %s: %w", t, err)
 	}
 	defer func() { _ = resp.Body.Close() }()
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("not ready: %s answered %d", t, resp.StatusCode)
+	switch resp.StatusCode {
+	case http.StatusOK:
+		return nil
+	case http.StatusNotFound:
+		return fmt.Errorf("not ready: %s answered 404: controlm_health is missing there; add it to that site of the config, "+
+			"or name a place that has it with --url", t)
+	case http.StatusServiceUnavailable:
+		if text, _ := io.ReadAll(io.LimitReader(resp.Body, healthTextMost)); len(text) > 0 {
+			return fmt.Errorf("not ready: %s answered 503: %s", t, automationapi.OneLine(string(text)))
+		}
 	}
-	return nil
+	return fmt.Errorf("not ready: %s answered %d", t, resp.StatusCode)
 }
 
 // client makes one request, and keeps nothing for a second.
@@ -132,9 +156,11 @@ func (t target) client(loopback bool) *http.Client {
 	}
 }
 
+// String leaves the question out, which anything may stand in.
 func (t target) String() string {
 	if t.socket != "" {
 		return "unix/" + t.socket
 	}
-	return t.url
+	where, _, _ := strings.Cut(t.url, "?")
+	return where
 }

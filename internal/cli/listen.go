@@ -1,11 +1,15 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -50,6 +54,82 @@ func parseListen(flag, text string) (caddy.NetworkAddress, error) {
 		return fail("it names several ports")
 	}
 	return addr, nil
+}
+
+// readListen reads how somebody names the address at which a gateway listens:
+// as parseListen does, or as the URL under which it is called.
+func readListen(flag, text string) (caddy.NetworkAddress, error) {
+	if !strings.Contains(text, "://") {
+		return parseListen(flag, text)
+	}
+	u, err := url.Parse(text)
+	port := map[string]string{"http": "80", "https": "443"}
+	if err != nil || port[u.Scheme] == "" || u.Hostname() == "" || u.User != nil {
+		return caddy.NetworkAddress{}, usagef("%s is no URL of a gateway; expected host:port, unix//path/to/socket, or a URL such as http://127.0.0.1:8080", flag)
+	}
+	return parseListen(flag, net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), port[u.Scheme])))
+}
+
+// otherNames are hosts by which a gateway may listen that is called at host.
+func otherNames(host string) []string {
+	everywhere, loopback := []string{"", "0.0.0.0", "::"}, []string{"127.0.0.1", "localhost", "::1"}
+	switch {
+	case isEverywhere(host) || isLoopbackHost(host):
+		return append(everywhere, loopback...)
+	case isThisMachine(host):
+		return everywhere
+	}
+	return nil
+}
+
+func isThisMachine(host string) bool {
+	if name, err := os.Hostname(); err == nil && strings.EqualFold(name, host) {
+		return true
+	}
+	ip := net.ParseIP(host)
+	addrs, _ := net.InterfaceAddrs()
+	return ip != nil && slices.ContainsFunc(addrs, func(a net.Addr) bool {
+		own, ok := a.(*net.IPNet)
+		return ok && own.IP.Equal(ip)
+	})
+}
+
+// named is an address and what sets it; the zero address is none.
+type named struct {
+	origin string
+	addr   caddy.NetworkAddress
+}
+
+// apart makes sure that no two of the addresses are the same.
+func apart(list ...named) error {
+	for i, a := range list {
+		for _, b := range list[:i] {
+			if sameListen(a.addr, b.addr) {
+				return usagef("%s and %s are the same address, %s; expected another one for %s", b.origin, a.origin, a.addr, a.origin)
+			}
+		}
+	}
+	return nil
+}
+
+// sameListen tells whether two cannot listen at a and at b: also where one of
+// them is a part of the other. Port 0 is a free one for each.
+func sameListen(a, b caddy.NetworkAddress) bool {
+	if a.IsUnixNetwork() || b.IsUnixNetwork() {
+		return a.IsUnixNetwork() && b.IsUnixNetwork() && filepath.Clean(socketPath(a)) == filepath.Clean(socketPath(b))
+	}
+	if a.StartPort == 0 || a.StartPort != b.StartPort {
+		return false
+	}
+	is, other := strings.ToLower(a.Host), strings.ToLower(b.Host)
+	localhost := (is == "localhost" || other == "localhost") && isLoopbackHost(is) && isLoopbackHost(other)
+	return is == other || isEverywhere(is) || isEverywhere(other) || localhost
+}
+
+// isEverywhere tells whether host stands for all addresses of this machine.
+func isEverywhere(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "" || err == nil && ip.IsUnspecified()
 }
 
 // claim makes sure that nobody listens on addr, and returns it, with a free
@@ -125,7 +205,7 @@ func authority(addr caddy.NetworkAddress) string {
 		return "localhost"
 	}
 	host := addr.Host
-	if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {
+	if isEverywhere(host) {
 		host = "127.0.0.1"
 	}
 	return net.JoinHostPort(host, strconv.FormatUint(uint64(addr.StartPort), 10))

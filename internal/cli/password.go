@@ -50,12 +50,13 @@ that has begun: it is given a few seconds to come to its end.
 password is first written to FILE.pending, which only its owner can read, and
 that takes the place of FILE after the proof, with the owner and mode that FILE
 had. Running gateways pick it up by themselves within 5 s, and no call fails.
-If something breaks off in between, FILE.pending stays, and ` + "`ctmgate check`" + `
-tells which of the two passwords is in force. FILE must be an ordinary file
-that can be replaced: secrets that Kubernetes or a container's engine mounts
-are changed at their source instead. Without --write, and where the password
-stands in a variable or in the config itself, put the new one there yourself:
-the command says where.
+If something breaks off in between, FILE.pending stays, and where FILE is the
+account's own, ` + "`ctmgate check`" + ` tells which of the two passwords is in force.
+FILE must be an ordinary file that can be replaced: secrets that Kubernetes or a
+container's engine mounts are changed at their source instead. Without --write,
+and where the password stands in a variable or in the config itself, put the
+new one there yourself: the command says where, also for other accounts of the
+config that log in as the same user.
 
 --new-secret KEY makes the new password what the secret KEY in Control-M's own
 vault holds ("Secret:KEY": the server looks it up). Then the new password is
@@ -89,12 +90,12 @@ func buildPasswordUpdate(cmd *cobra.Command) {
 		if err := r.checkFlags(); err != nil {
 			return err
 		}
-		door, err := openAccount(cmd)
+		app, door, err := openAccountIn(cmd)
 		if err != nil {
 			return err
 		}
 		defer door.Close()
-		r.door = door
+		r.door, r.sharers = door, sharersOf(app, door)
 		return r.run()
 	}
 }
@@ -104,6 +105,7 @@ type rotation struct {
 	cmd                       *cobra.Command
 	newFile, newSecret, write string // the flags
 	door                      *caddymodule.Door
+	sharers                   []sharer
 	next                      secret.Value // empty when only Control-M knows it
 	pending                   *pendingFile // nil without --write
 }

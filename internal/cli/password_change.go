@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
+	"github.com/ctmgate/ctmgate/caddymodule"
 	"github.com/ctmgate/ctmgate/internal/automationapi"
 	"github.com/ctmgate/ctmgate/internal/secret"
 )
@@ -30,7 +33,7 @@ const (
 func (r *rotation) change(ctx context.Context) error {
 	if r.write != "" {
 		var err error
-		if r.pending, err = preparePending(r.write, r.next); err != nil {
+		if r.pending, err = preparePending(r.write, r.next, r.whichWorks()); err != nil {
 			return err
 		}
 	}
@@ -165,21 +168,66 @@ func (r *rotation) tellUnproved() error {
 		r.door.Username, r.newSecret, r.todo())
 }
 
-// todo says what is left to do for the account to have the new password.
+// todo says what is left to do for the account to have the new password, and
+// for others that log in as the same user.
 func (r *rotation) todo() string {
 	name, source := accountName(r.door), r.door.Source
+	var text string
 	switch {
-	case source.Kind == secret.File && r.pending != nil && sameFile(r.pending.path, source.Name):
-		return "running gateways pick it up by themselves within 5 s\n"
+	case r.wrote(source):
+		text = "running gateways pick it up by themselves within 5 s\n"
 	case source.Kind == secret.File:
-		return fmt.Sprintf("account %s reads %s, which this command did not write: put the new password there now, "+
+		text = fmt.Sprintf("account %s reads %s, which this command did not write: put the new password there now, "+
 			"or its next login is refused; running gateways pick it up by themselves\n", name, source.Name)
 	case source.Kind == secret.Env:
-		return fmt.Sprintf("account %s has its password from the environment variable %s, which this command cannot change: "+
+		text = fmt.Sprintf("account %s has its password from the environment variable %s, which this command cannot change: "+
 			"set the new one where that is set, and restart the gateway, or its next login is refused\n", name, source.Name)
+	default:
+		text = fmt.Sprintf("account %s has its password in the config itself, which this command does not change: "+
+			"put the new one there and reload the gateway, or its next login is refused\n", name)
 	}
-	return fmt.Sprintf("account %s has its password in the config itself, which this command does not change: "+
-		"put the new one there and reload the gateway, or its next login is refused\n", name)
+	for _, other := range r.sharers {
+		if !r.wrote(other.source) {
+			text += fmt.Sprintf("account %s logs in as %s too, with the password in %s: put the new one there as well, "+
+				"or its next login is refused, and may lock the user for both\n", other.name, r.door.Username, other.source)
+		}
+	}
+	return text
+}
+
+// wrote tells whether this command has put the new password into source.
+func (r *rotation) wrote(source secret.Spec) bool {
+	return source.Kind == secret.File && r.pending != nil && sameFile(r.pending.path, source.Name)
+}
+
+// sharer is another account that logs in as the same user.
+type sharer struct {
+	name   string
+	source secret.Spec // of its password
+}
+
+// sharersOf are the accounts of the config, beside that of door, that log in as
+// the same user at one of the same endpoints, and have their password elsewhere.
+func sharersOf(app *caddymodule.App, door *caddymodule.Door) (list []sharer) {
+	for _, one := range app.AccountNames() {
+		config := app.Environments[one[0]]
+		account := config.Accounts[one[1]]
+		if account == nil || account.APIToken != "" || !slices.ContainsFunc(config.Endpoint, func(e string) bool {
+			return slices.ContainsFunc(door.Endpoints, func(own string) bool { return strings.TrimSuffix(e, "/") == strings.TrimSuffix(own, "/") })
+		}) {
+			continue
+		}
+		user := account.Username
+		source, err := secret.Parse(account.Password)
+		if other, opened := app.Open(one[0], one[1]); opened == nil {
+			user = other.Username
+			other.Close()
+		}
+		if err == nil && user == door.Username && source.Identity() != door.Source.Identity() {
+			list = append(list, sharer{one[0] + "/" + one[1], source})
+		}
+	}
+	return list
 }
 
 // leave says, as the end of an error, what is left behind and what to do.
@@ -191,7 +239,16 @@ func (r *rotation) leave(advice string) string {
 	if r.pending == nil {
 		return text
 	}
-	return fmt.Sprintf("%s; the new password is kept in %s: `%s check` tells which of the two works", text, r.pending.pending, binary())
+	return fmt.Sprintf("%s; the new password is kept in %s: %s", text, r.pending.pending, r.whichWorks())
+}
+
+// whichWorks is how to find out which of the two passwords does. `check` looks
+// beside the account's own file alone.
+func (r *rotation) whichWorks() string {
+	if source := r.door.Source; source.Kind == secret.File && sameFile(r.write, source.Name) {
+		return fmt.Sprintf("`%s check` tells which of the two passwords works", binary())
+	}
+	return fmt.Sprintf("log in by hand, once, to find out which of the two passwords works (%s does not read it for account %s)", binary(), accountName(r.door))
 }
 
 // drop removes the new password, which is not in force.

@@ -13,6 +13,11 @@ import (
 // ready is called once it runs.
 func serve(config *caddy.Config, ready func()) error {
 	caddy.TrapSignals()
+	return serveOn(config, ready)
+}
+
+// serveOn is serve where signals are trapped already.
+func serveOn(config *caddy.Config, ready func()) error {
 	if err := caddy.Run(config); err != nil {
 		// Caddy opens its admin API before it looks at the rest.
 		if path, ok := strings.CutPrefix(config.Admin.Listen, "unix/"); ok {

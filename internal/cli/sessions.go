@@ -22,7 +22,10 @@ CADDY_ADMIN, else the one whose listen address is CTMGATE_LISTEN. What is so
 named, by flag or variable, and does not answer is an error: no other gateway
 is asked in its place. Where nothing is named, it asks the sidecar or demo on
 127.0.0.1:8080, else the gateway at unix/` + shippedAdminSocket + `, else the
-only other sidecar or demo of this user.`
+only other sidecar or demo of this user, else what answers at ` + caddyAdmin + `,
+where Caddy's admin API is by default. --listen and CTMGATE_LISTEN take what
+the sidecar was given, such as :8080, or how it is called, such as
+http://127.0.0.1:8080.`
 
 const sessionsHelp = `
 Shows the accounts of the running gateway: with which of them calls work, how
@@ -34,7 +37,9 @@ old their sessions are, and what to do about those that are in trouble.
   standing  has an API token, which needs no session
   none      has no session; the next call logs in
   PAUSED    logins fail; the next is tried after a pause
+  FAILED    logins fail; the next call tries again
   REFUSED   the password was refused, and is not tried again until it changes
+  ENDED     the API token has expired or was deleted; calls are answered 401
 
 Age and end are those of the session, requests and logins those since the
 gateway started. What needs attention stands first.
@@ -69,6 +74,7 @@ with 2 where the gateway has no such account.
 type action struct {
 	name, short, method, path, help string
 	done                            func(caddymodule.SessionInfo) string
+	none                            string // in place of done, where there was no session to begin with
 }
 
 var actions = []action{
@@ -78,7 +84,7 @@ Obtains a new session for an account at once, however fresh the present one is.
 Calls go on meanwhile, and the old session is logged out after its last call.`,
 		func(s caddymodule.SessionInfo) string {
 			return fmt.Sprintf("renewed: session %d, which ends in %s", s.Session, brief(s.ExpiresIn))
-		},
+		}, "",
 	},
 	{
 		"logout", "Ends the session; the next call logs in", http.MethodDelete, "", `
@@ -87,6 +93,7 @@ has ended, and the next call logs in anew.`,
 		func(caddymodule.SessionInfo) string {
 			return "logged out, as soon as its last call has ended; the next call logs in"
 		},
+		"there was no session to log out; the next call logs in",
 	},
 	{
 		"retry", "Makes one attempt at logging in after a refusal or failures", http.MethodPost, "/retry", `
@@ -96,7 +103,7 @@ that is still wrong spends one of the attempts after which Control-M may lock
 the user. Where there is a good session, nothing is tried.`,
 		func(s caddymodule.SessionInfo) string {
 			return fmt.Sprintf("can be used: session %d, which ends in %s", s.Session, brief(s.ExpiresIn))
-		},
+		}, "",
 	},
 }
 
@@ -168,6 +175,7 @@ func (a action) run(cmd *cobra.Command, account string) error {
 	}
 	environment, name, _ := strings.Cut(account, "/")
 	path := "/" + url.PathEscape(environment) + "/" + url.PathEscape(name)
+	had := a.none == "" || admin.hasSession(cmd.Context(), path)
 	content, list, err := admin.sessions(cmd.Context(), a.method, path+a.path)
 	if err != nil {
 		if admin.knowsNot(cmd.Context(), err) {
@@ -186,8 +194,19 @@ func (a action) run(cmd *cobra.Command, account string) error {
 		return printRaw(cmd, content)
 	}
 	i := slices.IndexFunc(list, func(s caddymodule.SessionInfo) bool { return s.InUse })
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s\n", account, a.done(list[max(i, 0)]))
+	text := a.none
+	if had {
+		text = a.done(list[max(i, 0)])
+	}
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s\n", account, text)
 	return err
+}
+
+// hasSession tells whether the account at path has one, at any endpoint, as
+// far as that can be found out.
+func (a *adminClient) hasSession(ctx context.Context, path string) bool {
+	_, list, err := a.sessions(ctx, http.MethodGet, path)
+	return err != nil || slices.ContainsFunc(list, func(s caddymodule.SessionInfo) bool { return s.Session != 0 })
 }
 
 // knowsNot tells whether err says that the gateway has no such environment or

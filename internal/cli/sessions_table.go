@@ -26,7 +26,7 @@ const (
 
 func troubleOf(s caddymodule.SessionInfo) trouble {
 	switch {
-	case s.State == "refused" || s.State == "paused":
+	case !s.Usable():
 		if !s.InUse {
 			return troubled
 		}
@@ -72,10 +72,7 @@ func table(rows []caddymodule.SessionInfo) string {
 	w := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "STATE\tENVIRONMENT/ACCOUNT\tAGE\tEXPIRES IN\tREQUESTS\tLOGINS\tENDPOINT\tLAST ERROR")
 	for _, s := range rows {
-		state, endpoint := s.State, s.Endpoint
-		if state == "refused" || state == "paused" {
-			state = strings.ToUpper(state)
-		}
+		endpoint := s.Endpoint
 		if !s.InUse {
 			endpoint += " (not in use)"
 		}
@@ -83,7 +80,7 @@ func table(rows []caddymodule.SessionInfo) string {
 		if s.Session != 0 {
 			age, left = brief(s.Age), brief(s.ExpiresIn)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\n", state, accountOf(s), age, left, s.Requests, s.Logins, endpoint, shortError(s.LastError))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\n", stateOf(s), accountOf(s), age, left, s.Requests, s.Logins, endpoint, shortError(s.LastError))
 	}
 	_ = w.Flush() // to memory
 	lines := strings.SplitAfter(out.String(), "\n")
@@ -93,6 +90,22 @@ func table(rows []caddymodule.SessionInfo) string {
 		}
 	}
 	return strings.Join(lines, "")
+}
+
+// stateOf is the state as it is shown. The admin API calls an account paused
+// as long as its logins fail; once the pause is over, nothing holds the next.
+func stateOf(s caddymodule.SessionInfo) string {
+	switch {
+	case pauseIsOver(s):
+		return "FAILED"
+	case !s.Usable():
+		return strings.ToUpper(s.State)
+	}
+	return s.State
+}
+
+func pauseIsOver(s caddymodule.SessionInfo) bool {
+	return s.State == "paused" && (s.NextAttempt == nil || time.Until(*s.NextAttempt) <= 0)
 }
 
 // shortError is the beginning of an error, without what all of them begin
@@ -133,9 +146,13 @@ func adviceFor(s caddymodule.SessionInfo, flags string) string {
 	case s.State == "refused" && s.InUse:
 		return "the password was refused. Mend it where it is kept: a changed file is picked up by itself. " +
 			"Or unlock the user, then " + retry + "." + nextAttempt(s)
+	case pauseIsOver(s) && s.InUse:
+		return loginsFail(s) + "The next call tries again, or " + retry + " now."
 	case s.State == "paused" && s.InUse:
-		return "logins fail: " + cmp.Or(strings.TrimPrefix(s.LastError, "logging in: "), "see the gateway's log") +
-			". When the cause is mended, " + retry + " tries at once." + nextAttempt(s)
+		return loginsFail(s) + "When the cause is mended, " + retry + " tries at once." + nextAttempt(s)
+	case s.State == "ended" && s.InUse:
+		return "the API token has expired, or was deleted. Make a new one, in Control-M or with `" + binary() + " token create`, " +
+			"and put it where the old one is kept: a changed file is picked up by itself, a variable takes a restart."
 	case !s.InUse:
 		return "the endpoint " + s.Endpoint + " failed; calls go to another one meanwhile."
 	case s.Session == 0:
@@ -145,6 +162,10 @@ func adviceFor(s caddymodule.SessionInfo, flags string) string {
 	}
 	return "the last login failed, and calls go on with the session at hand for " + brief(s.ExpiresIn) +
 		". When the cause is mended, " + retry + " tries at once." + nextAttempt(s)
+}
+
+func loginsFail(s caddymodule.SessionInfo) string {
+	return "logins fail: " + cmp.Or(strings.TrimPrefix(s.LastError, "logging in: "), "see the gateway's log") + ". "
 }
 
 func nextAttempt(s caddymodule.SessionInfo) string {

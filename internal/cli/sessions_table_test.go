@@ -90,14 +90,30 @@ func TestAdviceFitsTheState(t *testing.T) {
 		"not renewed in time":       {caddymodule.SessionInfo{State: "urgent", Session: 1, ExpiresIn: 42}, "ends in 42s"},
 		"no session":                {caddymodule.SessionInfo{State: "none"}, ""},
 		"no session after failures": {caddymodule.SessionInfo{State: "none", LastError: "x"}, "The next call tries again"},
-		"paused without a reason":   {caddymodule.SessionInfo{State: "paused"}, "logins fail: see the gateway's log"},
+		"paused without a reason":   {caddymodule.SessionInfo{State: "paused", NextAttempt: at(time.Minute)}, "logins fail: see the gateway's log. When"},
+		"a pause that is over":      {caddymodule.SessionInfo{State: "paused", LastError: "x"}, "logins fail: x. The next call tries again, or `"},
 		"an attempt is due":         {caddymodule.SessionInfo{State: "refused", NextAttempt: at(-time.Hour)}, "not tried before 0s"},
 		"an API token":              {caddymodule.SessionInfo{State: "standing"}, ""},
+		"an API token that ended":   {caddymodule.SessionInfo{State: "ended", LastError: "x"}, "Make a new one"},
 	} {
 		test.session.InUse = true
 		got := adviceFor(test.session, "")
 		if test.want == "" && got != "" || !strings.Contains(got, test.want) {
 			t.Errorf("%s: got %q", name, got)
+		}
+	}
+}
+
+func TestAPauseThatIsOverIsNone(t *testing.T) {
+	list := []caddymodule.SessionInfo{
+		{Environment: "prod", Account: "a", InUse: true, State: "paused", NextAttempt: at(time.Minute)},
+		{Environment: "prod", Account: "b", InUse: true, State: "paused"},
+		{Environment: "prod", Account: "c", InUse: true, State: "paused", NextAttempt: at(-time.Minute)},
+	}
+	got := screen(list, &adminClient{addr: socketAddress("/x")}, false)
+	for _, want := range []string{"\nPAUSED  prod/a ", "\nFAILED  prod/b ", "\nFAILED  prod/c ", "\n3 of 3 accounts cannot be used."} {
+		if !strings.Contains(got, want) {
+			t.Errorf("there is no %q in\n%s", want, got)
 		}
 	}
 }
@@ -112,6 +128,7 @@ func TestSummaryCountsAccounts(t *testing.T) {
 		"All 2 accounts can be used.":     {row("a", "fresh"), row("b", "none")},
 		"1 of 2 accounts cannot be used.": {row("a", "fresh"), row("b", "paused")},
 		"2 of 2 accounts cannot be used.": {row("a", "refused"), row("b", "paused")},
+		"2 of 3 accounts cannot be used.": {row("a", "ended"), row("b", "fresh"), row("c", "ended")},
 	} {
 		if got := summary(list); got != want {
 			t.Errorf("got %q, want %q", got, want)

@@ -66,6 +66,8 @@ const (
 	envAdmin        = "CADDY_ADMIN"
 )
 
+const adminUsage = "address of Caddy's admin API, such as 127.0.0.1:2019, or off; default: a Unix socket of this user's (" + envAdmin + ")"
+
 // addSettings gives cmd the flags that readSettings reads.
 func addSettings(cmd *cobra.Command) {
 	f := cmd.Flags()
@@ -79,7 +81,7 @@ func addSettings(cmd *cobra.Command) {
 	f.Bool(flagInsecure, false, "accept any certificate of the endpoint; whoever answers in its place gets the password ("+envInsecure+")")
 	f.String(flagAdmit, "loopback", "who may call: loopback, which is this machine, or anyone ("+envAdmit+")")
 	f.StringArray(flagHost, nil, "another host name under which callers on this machine may call; repeatable")
-	f.String(flagAdmin, "", "address of Caddy's admin API, such as 127.0.0.1:2019, or off; default: a Unix socket of this user's ("+envAdmin+")")
+	f.String(flagAdmin, "", adminUsage)
 	f.String(flagStatus, "", "address that serves /metrics, /healthz and /readyz apart from the API; default: off")
 	f.String(flagTLS, "", "serve https: internal, or CERT,KEY as paths of PEM files")
 }
@@ -287,27 +289,42 @@ func (r reader) admission(s *settings) error {
 }
 
 func (r reader) addresses(s *settings) error {
-	text, origin := r.text(flagListen, envListen)
 	var err error
-	if s.listen, err = parseListen(origin, text); err != nil {
+	if s.listen, err = r.address(flagListen, envListen); err != nil {
 		return err
 	}
-	if text, origin = r.text(flagStatus, ""); text != "" {
-		status, err := parseListen(origin, text)
-		if err != nil {
+	var status, admin caddy.NetworkAddress
+	if text, _ := r.text(flagStatus, ""); text != "" {
+		if status, err = r.address(flagStatus, ""); err != nil {
 			return err
-		}
-		if status.StartPort != 0 && status.String() == s.listen.String() {
-			return usagef("--%s is the address of --%s as well; expected another one", flagStatus, flagListen)
 		}
 		s.status = &status
 	}
-	s.admin, origin = r.text(flagAdmin, envAdmin)
-	if s.admin == "" || s.admin == "off" {
-		return nil
+	if s.admin, admin, err = r.adminAddress(); err != nil {
+		return err
 	}
-	_, err = parseListen(origin, s.admin)
-	return err
+	return apart(r.named(flagListen, envListen, s.listen), r.named(flagStatus, "", status), r.named(flagAdmin, envAdmin, admin))
+}
+
+func (r reader) named(flag, variable string, addr caddy.NetworkAddress) named {
+	_, origin := r.text(flag, variable)
+	return named{origin, addr}
+}
+
+// address reads one to listen on.
+func (r reader) address(flag, variable string) (caddy.NetworkAddress, error) {
+	text, origin := r.text(flag, variable)
+	return parseListen(origin, text)
+}
+
+// adminAddress reads where the admin API is to be. The address is empty where
+// none is named.
+func (r reader) adminAddress() (text string, addr caddy.NetworkAddress, err error) {
+	text, origin := r.text(flagAdmin, envAdmin)
+	if text != "" && text != "off" {
+		addr, err = parseListen(origin, text)
+	}
+	return text, addr, err
 }
 
 func (r reader) serving(s *settings) error {

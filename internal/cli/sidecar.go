@@ -75,21 +75,24 @@ func (s *settings) claimAll() error {
 		}
 		s.status = &status
 	}
-	switch s.admin {
+	s.admin, err = claimAdmin(s.admin, s.listen)
+	return err
+}
+
+// claimAdmin does the same for the admin API of the gateway at listen.
+func claimAdmin(text string, listen caddy.NetworkAddress) (string, error) {
+	switch text {
 	case "off":
-		return nil
+		return text, nil
 	case "":
-		return prepareSocket(adminSocket(s.listen))
+		return text, prepareSocket(adminSocket(listen))
 	}
-	admin, err := caddy.ParseNetworkAddress(s.admin)
+	admin, err := caddy.ParseNetworkAddress(text)
 	if err != nil {
-		return fmt.Errorf("reading the address of the admin API: %w", err)
+		return text, fmt.Errorf("reading the address of the admin API: %w", err)
 	}
-	if admin, err = claim("--"+flagAdmin, admin); err != nil {
-		return err
-	}
-	s.admin = admin.String()
-	return nil
+	admin, err = claim("--"+flagAdmin, admin)
+	return admin.String(), err
 }
 
 // announce writes down where the sidecar is, once it runs.

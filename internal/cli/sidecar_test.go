@@ -143,6 +143,35 @@ func TestAdminAddressOfOnesOwnIsKept(t *testing.T) {
 	nothingLeft(t, h)
 }
 
+func TestAnAdminSocketOfOnesOwnIsItsUsersAlone(t *testing.T) {
+	h, upstream := newHome(t), newPlant(t)
+	for mode, given := range map[os.FileMode]string{0o600: "", 0o660: "|0660"} {
+		socket := filepath.Join(h.runtime, "own.sock")
+		for _, env := range [][]string{
+			upstream.passwordFile(t, "CADDY_ADMIN=unix/"+socket+given, "CTMGATE_LISTEN="+freeAddress(t)),
+			{"CADDY_ADMIN=unix/" + socket + given, "CTMGATE_LISTEN=" + freeAddress(t)},
+		} {
+			command, ready := "sidecar", up
+			if len(env) == 2 {
+				command, ready = "demo", "sent on as session 1"
+			}
+			p := h.start(t, env, command)
+			p.waitFor(ready)
+			if info, err := os.Lstat(socket); err != nil || info.Mode() != os.ModeSocket|mode {
+				t.Errorf("%s: got %v, %v, want %v", command, info, err, mode)
+			}
+			if code, out := h.run(t, env, "sessions"); code != 0 || !strings.Contains(out, "unix/"+socket) {
+				t.Errorf("%s: got %d %s", command, code, out)
+			}
+			if code, out := h.run(t, env, "healthcheck"); code != 0 { // at CTMGATE_LISTEN
+				t.Errorf("%s: got %d %s", command, code, out)
+			}
+			p.end(syscall.SIGTERM)
+		}
+	}
+	nothingLeft(t, h)
+}
+
 func TestSidecarStartsAfterOneThatWasKilled(t *testing.T) {
 	h, upstream, listen := newHome(t), newPlant(t), freeAddress(t)
 	p := h.start(t, upstream.passwordFile(t), "sidecar", "--listen", listen)

@@ -40,16 +40,23 @@ func accountFlag(cmd *cobra.Command) {
 
 // openAccount opens the account that --account names.
 func openAccount(cmd *cobra.Command) (*caddymodule.Door, error) {
+	_, door, err := openAccountIn(cmd)
+	return door, err
+}
+
+// openAccountIn is openAccount, and tells of the config too.
+func openAccountIn(cmd *cobra.Command) (*caddymodule.App, *caddymodule.Door, error) {
 	app, err := findApp(cmd)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	wanted, _ := cmd.Flags().GetString("account")
 	environment, account, err := chooseAccount(app, wanted)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return app.Open(environment, account)
+	door, err := app.Open(environment, account)
+	return app, door, err
 }
 
 func accountName(door *caddymodule.Door) string { return door.Environment + "/" + door.Account }
@@ -165,10 +172,18 @@ func loginTrouble(door *caddymodule.Door, err error) error {
 		"mend it where it stands (%s), or have the user unlocked", accountName(door), err, door.Source)
 }
 
-// withWords adds what the API says itself, where that is fit to be shown.
+// worded is an error whose text has what the API says itself.
+type worded struct{ error }
+
+func (e worded) Unwrap() error { return e.error }
+
+// withWords adds what the API says itself, once, where that is fit to be shown.
 func withWords(err error) error {
+	if _, done := errors.AsType[worded](err); done {
+		return err
+	}
 	if e, ok := errors.AsType[*automationapi.AnswerError](err); ok && e.Said != "" {
-		return fmt.Errorf("%w; the API says: %q", err, e.Said)
+		return worded{fmt.Errorf("%w; the API says: %q", err, e.Said)}
 	}
 	return err
 }

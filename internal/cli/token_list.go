@@ -9,6 +9,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
+	"unicode/utf16"
 
 	"github.com/spf13/cobra"
 
@@ -56,7 +58,9 @@ Shows one API token of the account's user, without its value.
 
 --json prints an object with ` + tokenMembers + `
 
---definition prints those members that ` + "`token update`" + ` takes, as JSON.`
+--definition prints what ` + "`token update`" + ` takes, as JSON: all members as the API
+writes them, also those that are not known here, but for "user", "createdDate"
+and "lastUpdatedDate".`
 
 //nolint:gosec // a help text
 const getTokenExample = `  ctmgate token get ci
@@ -84,10 +88,10 @@ func buildTokenGet(cmd *cobra.Command) {
 		if err != nil {
 			return err
 		}
-		if definition {
-			info.User, info.Created, info.Updated = "", "", ""
-		}
-		if asJSON || definition {
+		switch {
+		case definition:
+			return printJSON(cmd, info.Definition())
+		case asJSON:
 			return printJSON(cmd, info)
 		}
 		return printToken(cmd.OutOrStdout(), info, time.Now())
@@ -163,11 +167,27 @@ func lookAtAPI(cmd *cobra.Command, grace time.Duration, do act) error {
 	return atAPI(ctx, cmd, door, grace, do)
 }
 
+// printJSON escapes what could steer a terminal, which in JSON stands in
+// strings alone.
 func printJSON(cmd *cobra.Command, value any) error {
-	out := json.NewEncoder(cmd.OutOrStdout())
+	var text, shown bytes.Buffer
+	out := json.NewEncoder(&text)
 	out.SetEscapeHTML(false)
 	out.SetIndent("", "  ")
-	return out.Encode(value)
+	if err := out.Encode(value); err != nil {
+		return err
+	}
+	for _, r := range text.String() {
+		if r == '\n' || unicode.IsPrint(r) {
+			shown.WriteRune(r)
+			continue
+		}
+		for _, unit := range utf16.Encode([]rune{r}) {
+			fmt.Fprintf(&shown, `\u%04x`, unit)
+		}
+	}
+	_, err := shown.WriteTo(cmd.OutOrStdout())
+	return err
 }
 
 // printTokens prints a table, with the tokens that have ended in red on a

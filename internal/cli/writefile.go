@@ -101,8 +101,8 @@ type pendingFile struct {
 
 // preparePending writes the new password to path.pending, readable by its
 // owner alone, and finds out before anything is changed whether it could take
-// the place of path.
-func preparePending(path string, password secret.Value) (*pendingFile, error) {
+// the place of path. advice is how to find out which of two passwords works.
+func preparePending(path string, password secret.Value, advice string) (*pendingFile, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return nil, fmt.Errorf("finding the password file: %w", err)
@@ -116,8 +116,8 @@ func preparePending(path string, password secret.Value) (*pendingFile, error) {
 	switch {
 	case errors.Is(err, fs.ErrExist):
 		return nil, fmt.Errorf("%s exists already: another change of this password is under way, or was broken off; "+
-			"`%s check` tells which of the two passwords works; rename that file to %s if it is the one, else remove it",
-			p.pending, binary(), filepath.Base(path))
+			"%s; rename that file to %s if its password is the one, else remove it",
+			p.pending, advice, filepath.Base(path))
 	case errors.Is(err, syscall.EROFS):
 		return nil, fmt.Errorf("the folder of %s is read-only: what mounts it there, such as Kubernetes or a container's engine, "+
 			"has to change the password file; do without --write, and change it at its source", path)

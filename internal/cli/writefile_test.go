@@ -34,7 +34,7 @@ func TestAPlaceThatCannotBeReplacedIsRefusedBeforehand(t *testing.T) {
 		filepath.Join(file, "below"):     "not a directory",
 		"/proc/self/ctmgate-is-not-here": "no such file or directory",
 	} {
-		p, err := preparePending(path, secret.New(canary+"2"))
+		p, err := preparePending(path, secret.New(canary+"2"), "look")
 		if path == "/proc/self/comm" && err != nil {
 			words = err.Error() // by the system's own choice of words
 		}

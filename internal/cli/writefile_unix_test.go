@@ -33,7 +33,7 @@ func TestThePasswordFileKeepsItsOwner(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	p, err := preparePending(file, secret.New(canary+"2"))
+	p, err := preparePending(file, secret.New(canary+"2"), "look")
 	if err != nil {
 		t.Fatal(err)
 	}
