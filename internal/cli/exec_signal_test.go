@@ -3,9 +3,14 @@
 package cli
 
 import (
+	"fmt"
+	"io"
+	"net/http"
 	"os"
 	ossignal "os/signal"
+	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 )
@@ -52,6 +57,61 @@ func TestACommandThatDiesOfASignalIsLoggedOutFor(t *testing.T) {
 	if got := upstream.Stats(); got.LiveSessions != 0 || got.Logouts != 1 {
 		t.Errorf("it has not logged out: %+v", got)
 	}
+}
+
+func TestImpatienceWhileLoggingOutDoesNotCostTheCodeOfTheCommand(t *testing.T) {
+	for name, impatience := range map[string][]syscall.Signal{
+		"INT twice": {syscall.SIGINT, syscall.SIGINT, syscall.SIGINT}, "QUIT": {syscall.SIGQUIT},
+	} {
+		t.Run(name, func(t *testing.T) {
+			asked, hold := make(chan struct{}, 1), make(chan struct{})
+			release := sync.OnceFunc(func() { close(hold) })
+			mux := http.NewServeMux()
+			mux.HandleFunc("POST /automation-api/session/login", func(w http.ResponseWriter, _ *http.Request) {
+				_, _ = io.WriteString(w, `{"username":"batch","token":"`+canary+`-session","version":"9.21.220"}`)
+			})
+			mux.HandleFunc("POST /automation-api/session/logout", func(http.ResponseWriter, *http.Request) {
+				asked <- struct{}{}
+				<-hold
+			})
+			mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "[]") })
+			h, url := newHome(t), serveHTTP(t, mux)
+			t.Cleanup(release) // before the server waits for its calls
+			g := h.startGuest(t, []string{
+				"CTM_ENDPOINT=" + url + "/automation-api", "CTM_USERNAME=batch",
+				"CTM_PASSWORD_FILE=" + write(t, filepath.Join(t.TempDir(), "password"), canary),
+			}, "")
+			g.works()
+			write(t, g.gate, "41\n")
+			await(t, asked)
+			for _, signal := range impatience {
+				if err := g.cmd.Process.Signal(signal); err != nil {
+					t.Fatal(err)
+				}
+				// A signal that is pending swallows another of its kind.
+				eventually(t, "the signal has come", func() bool { return !pending(t, g.cmd.Process.Pid, signal) })
+			}
+			release()
+			if code, out := g.exit(); code != 41 {
+				t.Errorf("got %d %s", code, out)
+			}
+		})
+	}
+}
+
+// pending tells whether a signal waits to be delivered, where the system says.
+func pending(t *testing.T, pid int, signal syscall.Signal) bool {
+	t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return false
+	}
+	_, rest, _ := strings.Cut(string(status), "\nShdPnd:")
+	var mask uint64
+	if _, err := fmt.Sscanf(rest, "%x", &mask); err != nil {
+		t.Fatal(err)
+	}
+	return mask&(1<<(uint(signal)-1)) != 0
 }
 
 func TestAnIgnoredSignalStaysIgnored(t *testing.T) {
