@@ -8,6 +8,8 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
+
+	"github.com/ctmgate/ctmgate/internal/homeless"
 )
 
 // Exit codes: 0 done, 1 the thing asked about failed, 2 usage.
@@ -16,6 +18,7 @@ const exitUsage = 2
 // Register adds the commands to Caddy's. It is called once, before Caddy's
 // main.
 func Register() {
+	homeless.Undo()
 	var before *cobra.Command // the root is known by one that was added to it
 	for _, c := range []struct {
 		name, usage, short string

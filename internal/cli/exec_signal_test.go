@@ -3,9 +3,14 @@
 package cli
 
 import (
+	"fmt"
+	"io"
+	"net/http"
 	"os"
 	ossignal "os/signal"
+	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 )
@@ -54,6 +59,61 @@ func TestACommandThatDiesOfASignalIsLoggedOutFor(t *testing.T) {
 	}
 }
 
+func TestImpatienceWhileLoggingOutDoesNotCostTheCodeOfTheCommand(t *testing.T) {
+	for name, impatience := range map[string][]syscall.Signal{
+		"INT twice": {syscall.SIGINT, syscall.SIGINT, syscall.SIGINT}, "QUIT": {syscall.SIGQUIT},
+	} {
+		t.Run(name, func(t *testing.T) {
+			asked, hold := make(chan struct{}, 1), make(chan struct{})
+			release := sync.OnceFunc(func() { close(hold) })
+			mux := http.NewServeMux()
+			mux.HandleFunc("POST /automation-api/session/login", func(w http.ResponseWriter, _ *http.Request) {
+				_, _ = io.WriteString(w, `{"username":"batch","token":"`+canary+`-session","version":"9.21.220"}`)
+			})
+			mux.HandleFunc("POST /automation-api/session/logout", func(http.ResponseWriter, *http.Request) {
+				asked <- struct{}{}
+				<-hold
+			})
+			mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "[]") })
+			h, url := newHome(t), serveHTTP(t, mux)
+			t.Cleanup(release) // before the server waits for its calls
+			g := h.startGuest(t, []string{
+				"CTM_ENDPOINT=" + url + "/automation-api", "CTM_USERNAME=batch",
+				"CTM_PASSWORD_FILE=" + write(t, filepath.Join(t.TempDir(), "password"), canary),
+			}, "")
+			g.works()
+			write(t, g.gate, "41\n")
+			await(t, asked)
+			for _, signal := range impatience {
+				if err := g.cmd.Process.Signal(signal); err != nil {
+					t.Fatal(err)
+				}
+				// A signal that is pending swallows another of its kind.
+				eventually(t, "the signal has come", func() bool { return !pending(t, g.cmd.Process.Pid, signal) })
+			}
+			release()
+			if code, out := g.exit(); code != 41 {
+				t.Errorf("got %d %s", code, out)
+			}
+		})
+	}
+}
+
+// pending tells whether a signal waits to be delivered, where the system says.
+func pending(t *testing.T, pid int, signal syscall.Signal) bool {
+	t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return false
+	}
+	_, rest, _ := strings.Cut(string(status), "\nShdPnd:")
+	var mask uint64
+	if _, err := fmt.Sscanf(rest, "%x", &mask); err != nil {
+		t.Fatal(err)
+	}
+	return mask&(1<<(uint(signal)-1)) != 0
+}
+
 func TestAnIgnoredSignalStaysIgnored(t *testing.T) {
 	h, upstream := newHome(t), newPlant(t)
 	// As under nohup. A shell cannot trap what it has inherited as ignored, so
@@ -68,5 +128,16 @@ func TestAnIgnoredSignalStaysIgnored(t *testing.T) {
 	}
 	if code, out := p.exit(); code != 6 || strings.Contains(out, "told: HUP") {
 		t.Errorf("got %d %s", code, out)
+	}
+}
+
+func TestNoHomeIsNoReasonForAWarning(t *testing.T) {
+	upstream := newPlant(t)
+	// The last of two that are the same counts.
+	without := upstream.passwordFile(t, "HOME=", "XDG_CONFIG_HOME=", "XDG_DATA_HOME=")
+	got := newHome(t).typed(t, without, "", "exec", "--", "sh", "-c", `echo "config: $XDG_CONFIG_HOME"`)
+	got.want(t, 0)
+	if got.out != "config: \n" || got.errout != "" {
+		t.Errorf("got %q, %q", got.out, got.errout)
 	}
 }

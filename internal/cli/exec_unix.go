@@ -40,12 +40,17 @@ func (private) leave(code int) {
 	if err != nil { // never, on Unix
 		os.Exit(code)
 	}
-	// Until Caddy has begun to listen for signals, they are caught above and
-	// come to nothing.
+	// Until Caddy has begun to listen for signals, in the background, they are
+	// caught above and come to nothing. It would leave with a code of its own at
+	// a second SIGINT, or a SIGQUIT, so it gets neither, as soon as it listens;
+	// logging out takes a few seconds at most.
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for ; !caddy.Exiting(); <-tick.C {
-		_ = self.Signal(syscall.SIGTERM)
+	for began := false; ; began = true {
+		<-tick.C
+		signal.Ignore(syscall.SIGINT, syscall.SIGQUIT)
+		if began && !caddy.Exiting() {
+			_ = self.Signal(syscall.SIGTERM)
+		}
 	}
-	select {}
 }
