@@ -127,7 +127,7 @@ func TestConfigIsExactlyWhatFlagsAndEnvironmentSay(t *testing.T) {
 				"--insecure-skip-verify=false", "--listen", "[::1]:8443", "--admit", "anyone", "--admin", "unix//run/a.sock",
 				"--ca-file", filepath.Join(folder, "ca.pem"),
 			},
-			want: `{"admin":{"listen":"unix//run/a.sock","config":{"persist":false}},` + wantLog + `,"apps":{"http":{"grace_period":25000000000,"servers":{"sidecar":{
+			want: `{"admin":{"listen":"unix//run/a.sock|0600","config":{"persist":false}},` + wantLog + `,"apps":{"http":{"grace_period":25000000000,"servers":{"sidecar":{
 				"listen":["[::1]:8443"],
 				"routes":[` + wantHealth + `,{"handle":[{"handler":"controlm",
 					"inline":{"endpoint":["https://em.example.com:8443/automation-api"],"tls_ca_file":["FOLDER/ca.pem"],
