@@ -46,7 +46,7 @@ func (t *TokenInfo) UnmarshalJSON(text []byte) error {
 			secrets = append(secrets, spellings(textOf(m.value))...)
 		}
 	}
-	secrets = slices.DeleteFunc(secrets, func(s string) bool { return s == "" })
+	secrets = slices.DeleteFunc(secrets, func(s string) bool { return len(s) < partOfSecret }) // too short for a value
 	for _, m := range members {
 		if is(m, "tokenValue") || slices.ContainsFunc(secrets, func(s string) bool { return bytes.Contains(m.value, []byte(s)) }) {
 			continue

@@ -43,10 +43,10 @@ func TestATokenIsReadWhateverTypesItsMembersHave(t *testing.T) {
 		`{"tokenName":7,"user":true,"tag":12.50,"serverId":1e400,"createdDate":1767225600000}`: {
 			Name: "7", User: "true", Tag: "12.50", ServerID: "1e400", Created: "1767225600000",
 		},
-		`{"tokenName":"ci","roles":"Admin","server":{"id": 1}}`:               {Name: "ci", Roles: []string{"Admin"}, Server: `{"id":1}`},
-		`{"TOKENNAME":"ci","roles":["A",7,null,{"name": "B"}]}`:               {Name: "ci", Roles: []string{"A", "7", `{"name":"B"}`}},
-		`{"tokenName":"ci","tokenValue":"a/v4lue","user":"not a/v4lue"}`:      {Name: "ci"},
-		`{"tokenName":"ci","tokenValue":null,"user":"x","expirationDate":""}`: {Name: "ci", User: "x"},
+		`{"tokenName":"ci","roles":"Admin","server":{"id": 1}}`:                {Name: "ci", Roles: []string{"Admin"}, Server: `{"id":1}`},
+		`{"TOKENNAME":"ci","roles":["A",7,null,{"name": "B"}]}`:                {Name: "ci", Roles: []string{"A", "7", `{"name":"B"}`}},
+		`{"tokenName":"ci","tokenValue":"long/v4lue","user":"not long/v4lue"}`: {Name: "ci"},
+		`{"tokenName":"ci","tokenValue":"i","user":"x","expirationDate":""}`:   {Name: "ci", User: "x"},
 	} {
 		_, c := serveTLS(t, func(w http.ResponseWriter, r *http.Request) {
 			if strings.HasSuffix(r.URL.Path, "/tokens") {

@@ -224,8 +224,8 @@ func (a *checkAttempt) pending(ctx context.Context, client *automationapi.Client
 // the one that the other was to replace; there is no name where nothing is left.
 func findPending(file string) (path, name string) {
 	paths := []string{file}
-	if real, err := filepath.EvalSymlinks(file); err == nil {
-		paths = append(paths, real)
+	if target, err := filepath.EvalSymlinks(file); err == nil {
+		paths = append(paths, target)
 	}
 	for _, path := range paths {
 		if _, err := os.Lstat(path + pendingSuffix); err == nil {

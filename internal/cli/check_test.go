@@ -283,11 +283,11 @@ func TestCheckFindsAPendingPasswordBesideTheFileThatIsLinkedTo(t *testing.T) {
 	r := h.check(t, 1, []string{
 		"CTM_ENDPOINT=" + p.url, "CTM_CA_FILE=" + p.ca, "CTM_USERNAME=batch", "CTM_PASSWORD_FILE=" + filepath.Join(folder, "password"),
 	}).Results[0]
-	real, err := filepath.EvalSymlinks(file)
+	linked, err := filepath.EvalSymlinks(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := "`mv " + real + ".pending " + real + "`"; r.Result != "refused" || !strings.Contains(r.Action, want) {
+	if want := "`mv " + linked + ".pending " + linked + "`"; r.Result != "refused" || !strings.Contains(r.Action, want) {
 		t.Errorf("got %+v, want %s", r, want)
 	}
 }

@@ -72,10 +72,13 @@ func readListen(flag, text string) (caddy.NetworkAddress, error) {
 
 // otherNames are hosts by which a gateway may listen that is called at host.
 func otherNames(host string) []string {
-	everywhere, loopback := []string{"", "0.0.0.0", "::"}, []string{"127.0.0.1", "localhost", "::1"}
+	everywhere := []string{"", "0.0.0.0", "::"}
+	_, err := netip.ParseAddr(host)
 	switch {
-	case isEverywhere(host) || isLoopbackHost(host):
-		return append(everywhere, loopback...)
+	case isEverywhere(host) || isLoopbackHost(host) && err != nil:
+		return append(everywhere, "localhost", "127.0.0.1", "::1")
+	case isLoopbackHost(host):
+		return append(everywhere, "localhost")
 	case isThisMachine(host):
 		return everywhere
 	}

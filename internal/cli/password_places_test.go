@@ -41,7 +41,7 @@ func TestAChangeNamesTheOtherAccountsOfTheUser(t *testing.T) {
 	config := checkConfig(t, object{
 		"prod": environment(r.url, object{
 			"a": account("batch", r.file), "b": account("{env.SAME_USER}", other), "c": account("batch", same),
-			"d": account("batch", filepath.Join(r.home.data, "none")), "e": account("another", other), "f": object{"api_token": "{file." + other + "}"},
+			"d": account("batch", filepath.Join(r.data, "none")), "e": account("another", other), "f": object{"api_token": "{file." + other + "}"},
 		}),
 		"twin":  environment(r.url+"/", object{"a": account("batch", other)}),
 		"other": environment("https://other.example.com/automation-api", object{"a": account("batch", other)}),

@@ -174,3 +174,18 @@ func TestSocketWhosePathIsTooLongSaysSo(t *testing.T) {
 	t.Setenv("XDG_RUNTIME_DIR", folder)
 	refused(t, "a long path")
 }
+
+func TestAListenAddressHasOtherNamesOfThisMachineAlone(t *testing.T) {
+	for host, want := range map[string]string{
+		"":               ",0.0.0.0,::,localhost,127.0.0.1,::1",
+		"localhost":      ",0.0.0.0,::,localhost,127.0.0.1,::1",
+		"127.0.0.1":      ",0.0.0.0,::,localhost",
+		"::1":            ",0.0.0.0,::,localhost",
+		"192.0.2.7":      "",
+		"em.example.com": "",
+	} {
+		if got := strings.Join(otherNames(host), ","); got != want {
+			t.Errorf("%q: got %q", host, got)
+		}
+	}
+}
