@@ -14,7 +14,8 @@ import (
 type terminal struct {
 	keyboard *os.File
 	tty      *os.File
-	*process // its output alone
+	gone     chan struct{} // closed once all that was printed is read
+	*process               // its output alone
 }
 
 func openTerminal(t *testing.T) *terminal {
@@ -46,7 +47,7 @@ func openTerminal(t *testing.T) *terminal {
 		}
 	}()
 	t.Cleanup(func() { _ = tty.Close(); _ = keyboard.Close(); <-gone })
-	return &terminal{keyboard, tty, p}
+	return &terminal{keyboard, tty, gone, p}
 }
 
 // enter types a line.
@@ -59,7 +60,7 @@ func (term *terminal) enter(line string) {
 // echoes tells whether what is typed is shown.
 func (term *terminal) echoes() bool {
 	var state syscall.Termios
-	_, _, errno := syscall.Syscall(syscall.SYS_IOCTL, term.tty.Fd(), syscall.TCGETS, uintptr(unsafe.Pointer(&state)))
+	_, _, errno := syscall.Syscall(syscall.SYS_IOCTL, term.keyboard.Fd(), syscall.TCGETS, uintptr(unsafe.Pointer(&state)))
 	return errno == 0 && state.Lflag&syscall.ECHO != 0
 }
 
@@ -76,6 +77,8 @@ func (r rotating) prompt(t *testing.T, args ...string) *terminal {
 	}
 	go func() {
 		_ = term.cmd.Wait()
+		_ = term.tty.Close() // nobody else has it now, so the reading ends
+		<-term.gone
 		close(term.done)
 	}()
 	t.Cleanup(func() {
