@@ -98,12 +98,11 @@ func runDemo(r reader) (err error) {
 	// Caddy's exit calls these in the order in which they were registered, and
 	// the gateway's log-outs were when the program began.
 	caddy.OnExit(func(context.Context) { d.end() })
-	// From here on a signal ends all by that exit, and the file does not stay.
-	caddy.TrapSignals()
+	signals := holdSignals() // none ends this with the file still there
 	if err := d.writeCA(ca); err != nil {
 		return err
 	}
-	return serveOn(d.config(), d.begin)
+	return signals.serve(d.config(), d.begin)
 }
 
 // addresses reads them. Its errors are usage errors.
