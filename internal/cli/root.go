@@ -13,6 +13,10 @@ const (
 	groupCaddy   = "caddy"
 )
 
+// replacing are commands of Caddy's that put a Caddy without the gateway in the
+// place of this binary, so the help does not offer them.
+var replacing = []string{"upgrade", "add-package", "remove-package"}
+
 const rootExample = `  ctmgate demo
   ctmgate sidecar --endpoint https://em.example.com:8443/automation-api
   ctmgate validate --config Caddyfile
@@ -28,6 +32,7 @@ func finishRoot(root *cobra.Command) {
 	}
 	root.AddGroup(&cobra.Group{ID: groupGateway, Title: "Commands of the gateway:"}, &cobra.Group{ID: groupCaddy, Title: "Commands of Caddy:"})
 	for _, cmd := range root.Commands() {
+		cmd.Hidden = cmd.Hidden || slices.Contains(replacing, cmd.Name())
 		if cmd.GroupID == "" {
 			cmd.GroupID = groupCaddy
 			cmd.SetHelpTemplate(root.HelpTemplate())
