@@ -116,6 +116,9 @@ func TestALogoutEndsTheGatewayTokenInEachWayThatClientsShowIt(t *testing.T) {
 		{"a form that says its characters", func(token string) reply {
 			return g.do(http.MethodPost, logoutPath, strings.NewReader(form(token)), asHeader("Content-Type", urlencoded+"; charset=UTF-8"))
 		}},
+		{"a form that does not say that it is one", func(token string) reply {
+			return g.do(http.MethodPost, logoutPath, strings.NewReader(form(token)), nil)
+		}},
 		{"the query", func(token string) reply { return g.do(http.MethodPost, logoutPath+"?"+form(token), nil, nil) }},
 		{"Basic", func(token string) reply { return g.do(http.MethodPost, logoutPath, nil, asBasic("nightly", token)) }},
 		{"a form, with the client's key beside it", func(token string) reply {

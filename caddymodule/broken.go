@@ -47,3 +47,14 @@ func (c *call) ended(err error) {
 	a.status = v.w.Status
 	h.log(zapcore.ErrorLevel, "an answer broke off", v, a, quotable(err))
 }
+
+// showBroken sends what there is of an answer that broke off. ReverseProxy
+// aborts it, and net/http would drop a small one with all that stands in its
+// buffer: then the caller sees a connection that ended before any answer, and
+// many libraries send such a call again by themselves. Over HTTP/1.0 what has
+// come could be taken for all.
+func (v *visit) showBroken() {
+	if v.broken != 0 && v.r.ProtoAtLeast(1, 1) {
+		_ = v.w.FlushError() // the caller may have left as well
+	}
+}

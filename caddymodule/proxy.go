@@ -76,6 +76,7 @@ func (h *Handler) forward(v *visit) {
 		c.body = replayMemory.NewBody(out.Body, h.replay)
 		defer func() { _ = c.body.Close() }()
 	}
+	defer v.showBroken()
 	h.proxy.ServeHTTP(v.w, out)
 	c.end() // before the lingering: the token has done its work
 	if c.body != nil && r.ProtoMajor == 1 && !c.body.Ended() {

@@ -162,7 +162,8 @@ func shownTokens(r *http.Request, body []byte) []string {
 		}
 	}
 	tokens = append(tokens, r.Header.Values("X-Api-Key")...)
-	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err == nil && kind == "application/x-www-form-urlencoded" {
+	kind := r.Header.Get("Content-Type")
+	if media, _, err := mime.ParseMediaType(kind); kind == "" || err == nil && media == "application/x-www-form-urlencoded" {
 		if form, err := url.ParseQuery(string(body)); err == nil {
 			tokens = append(tokens, form["token"]...)
 		}

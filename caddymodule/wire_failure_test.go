@@ -209,13 +209,22 @@ func TestWireAnAnswerThatBreaksOffIsNotTakenForWhole(t *testing.T) {
 	g := startGateway(t, up.sidecar("{file."+secretFile(t, canaryPassword)+"}"))
 	g.get(wireEcho).echoed(t)
 	wireFaults(t, up.Emulator, "calls=truncatex1")
-	// It breaks off before its beginning was passed on, or after.
-	if res, err := http.Get(g.url(wireEcho)); err == nil {
-		content, err := io.ReadAll(res.Body)
-		_ = res.Body.Close()
-		if !errors.Is(err, io.ErrUnexpectedEOF) {
-			t.Errorf("the client got %d %q and then %v", res.StatusCode, content, err)
-		}
+	res, err := http.Get(g.url(wireEcho))
+	if err != nil {
+		t.Fatalf("the client got nothing of it: %v", err)
+	}
+	content, err := io.ReadAll(res.Body)
+	_ = res.Body.Close()
+	if res.StatusCode != 200 || len(content) == 0 || !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("the client got %d %q and then %v", res.StatusCode, content, err)
+	}
+	wireFaults(t, up.Emulator, "calls=truncatex1")
+	conn := g.dial()
+	if _, err := io.WriteString(conn, "GET "+wireEcho+" HTTP/1.0\r\nHost: "+g.addr+"\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if all, err := io.ReadAll(conn); err == nil && len(all) > 0 {
+		t.Errorf("a client of HTTP/1.0 cannot know that this is not all: %q", all)
 	}
 	g.get(wireEcho).echoed(t)
 	t.Run("and redirects are passed on, not followed", func(t *testing.T) {
