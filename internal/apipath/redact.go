@@ -16,22 +16,30 @@ const redacted = "REDACTED"
 // segment behind which there are secrets, however that is spelt. Any text will do, also a target that Read refuses.
 func Redact(target string) string {
 	path := pathOf(target)
-	at := 0
-	for segment := range strings.SplitSeq(path, "/") {
-		end := at + len(segment)
-		if namesSecret(segment) {
-			if end == len(path) && isSecretWord(segment) {
-				break // nothing follows
-			}
-			return shorten(path[:at]) + redacted
-		}
-		at = end + 1
+	if at := secretAt(path); at >= 0 {
+		path = path[:at] + redacted
 	}
 	return shorten(path)
 }
 
 // ShowsSecret tells whether the target has a secret in its path.
-func ShowsSecret(target string) bool { return Redact(target) != shorten(pathOf(target)) }
+func ShowsSecret(target string) bool { return secretAt(pathOf(target)) >= 0 }
+
+// secretAt returns where the segment begins behind which there are secrets, -1 if there is none.
+func secretAt(path string) int {
+	at := 0
+	for segment := range strings.SplitSeq(path, "/") {
+		end := at + len(segment)
+		if namesSecret(segment) {
+			if end == len(path) && isSecretWord(segment) {
+				return -1 // nothing follows
+			}
+			return at
+		}
+		at = end + 1
+	}
+	return -1
+}
 
 // pathOf cuts the query off, and what stands before the path.
 func pathOf(target string) string {

@@ -39,10 +39,17 @@ func TestRedactBoundsWhatIsShown(t *testing.T) {
 	if got := Redact("/" + strings.Repeat("x", 100_000)); len(got) > mostShown+10 {
 		t.Errorf("%d bytes", len(got))
 	}
+	for _, length := range []int{mostShown - 20, mostShown - 4, mostShown, 2 * mostShown} {
+		target := "/" + strings.Repeat("x", length) + "/sshkey/k/secret"
+		if got := Redact(target); len(got) > mostShown+len("…") || Redact(got) != got || strings.Contains(got, "sshkey") || !ShowsSecret(target) {
+			t.Errorf("%d bytes before a secret are shown as %d, ending with %.40q; it has a secret: %v", length, len(got), got[len(got)-20:], ShowsSecret(target))
+		}
+	}
 }
 
 func FuzzRedact(f *testing.F) {
 	f.Add("/config/server/x/sshkey/k/secret?token=1")
+	f.Add("/" + strings.Repeat("x", mostShown) + "/sshkey/k")
 	f.Add("/config/%73ystemsettings%2fserver/a/b")
 	f.Fuzz(func(t *testing.T, target string) {
 		got := Redact(target)
