@@ -135,7 +135,7 @@ func loggable(r *http.Request) *http.Request {
 	}
 	for name, values := range out.Header {
 		if caddyShows(name, values) {
-			out.Header[name] = []string{redacted}
+			out.Header[name] = []string{apipath.Redacted}
 		}
 	}
 	return out

@@ -169,16 +169,27 @@ func verifiedSubject(r *http.Request) string {
 	return r.TLS.PeerCertificates[0].Subject.String()
 }
 
-// mayCall decides what a proven client may do; why is the line that decided.
-func (who caller) mayCall(path apipath.Path) (ok bool, why string, a answer) {
-	if path.Protected() && !who.client.AllowCredentialChanges {
-		return false, "", protectedOperation
+// verdict is what was decided about a call of a proven client.
+type verdict struct {
+	allowed bool
+	public  bool   // as to everybody, without any credential
+	line    string // that decided; empty where none did
+	refusal answer
+}
+
+// decide judges a call of a proven client. Where none of its own lines speaks
+// of the path, it may call what everybody may.
+func (c *clients) decide(client *access.Client, path apipath.Path) verdict {
+	if path.Protected() && !client.AllowCredentialChanges {
+		return verdict{refusal: protectedOperation}
 	}
-	allowed, line := who.client.Rules.Decide(path)
-	if !allowed {
-		return false, line, forbidden
+	allowed, line := client.Rules.Decide(path)
+	if !allowed && line == "" {
+		if public, ok := c.opens(path); ok {
+			return verdict{allowed: true, public: true, line: public}
+		}
 	}
-	return true, line, answer{}
+	return verdict{allowed: allowed, line: line, refusal: forbidden}
 }
 
 // refusalOf is the answer to a caller that is not known.

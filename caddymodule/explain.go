@@ -53,17 +53,11 @@ func (a *App) Explain(client, method, path string) (Explanation, error) {
 	if read.IsSession() && !read.IsPasswordUpdate() {
 		return Explanation{Reason: "it would be a login or logout of the gateway's own session: open to nobody"}, nil
 	}
-	allowed, line, refused := caller{client: who}.mayCall(read)
-	switch {
-	case allowed:
-		return Explanation{Allowed: true, Line: line}, nil
-	case refused.code == protectedOperation.code:
+	switch d := known.decide(who, read); {
+	case d.line != "":
+		return Explanation{Allowed: d.allowed, Line: d.line}, nil
+	case d.refusal.code == protectedOperation.code:
 		return Explanation{Reason: "it handles credentials or rights: it takes `allow_credential_changes` beside an `allow`"}, nil
-	case line != "":
-		return Explanation{Line: line}, nil
-	}
-	if public, ok := known.opens(read); ok {
-		return Explanation{Allowed: true, Line: public}, nil
 	}
 	return Explanation{Reason: "no `allow` of the client matches"}, nil
 }

@@ -292,10 +292,6 @@ func (h *Handler) refuse(v *visit, a answer, why error) { h.refuseFor(v, a, -1, 
 // refuseFor also says when to call again.
 func (h *Handler) refuseFor(v *visit, a answer, retryAfter time.Duration, why error) {
 	h.log(zapcore.InfoLevel, "refused a call", v, a, why)
-	if v.r.ProtoMajor == 1 && v.r.Header.Get("Expect") != "" {
-		// Otherwise net/http waits for the body, and the client for this answer.
-		v.w.Header().Set("Connection", "close")
-	}
 	v.answer(a, retryAfter)
 	v.linger()
 }
@@ -303,6 +299,10 @@ func (h *Handler) refuseFor(v *visit, a answer, retryAfter time.Duration, why er
 // answer gives an answer of the gateway's own.
 func (v *visit) answer(a answer, retryAfter time.Duration) {
 	v.code = a.code
+	if v.r.ProtoMajor == 1 && v.r.Header.Get("Expect") != "" {
+		// Otherwise net/http waits for the body, and the client for this answer.
+		v.w.Header().Set("Connection", "close")
+	}
 	a.write(v.w, v.r, retryAfter)
 }
 

@@ -31,22 +31,19 @@ func (h *Handler) permit(v *visit) (answer, error) {
 		return refusalOf(err), err
 	}
 	v.who = who
-	ok, line, a := who.mayCall(v.path)
-	if !ok && line == "" {
-		// No line speaks of it: then a proof does no harm.
-		if public, open := known.opens(v.path); open {
-			v.account, v.rule = nobody, public
-			return answer{}, nil
-		}
-	}
-	v.rule = line
-	switch {
-	case !ok && a.code == protectedOperation.code:
-		return a, fmt.Errorf("client %s may not: protected operation", who.client.Name)
-	case !ok && line == "":
-		return a, fmt.Errorf("client %s may not: no line allows it", who.client.Name)
-	case !ok:
-		return a, fmt.Errorf("client %s may not, by the line %q", who.client.Name, line)
+	d := known.decide(who.client, v.path)
+	v.rule = d.line
+	switch name := who.client.Name; {
+	case d.public:
+		v.account = nobody
+		return answer{}, nil
+	case d.allowed:
+	case d.refusal.code == protectedOperation.code:
+		return d.refusal, fmt.Errorf("client %s may not: protected operation", name)
+	case d.line == "":
+		return d.refusal, fmt.Errorf("client %s may not: no line allows it", name)
+	default:
+		return d.refusal, fmt.Errorf("client %s may not, by the line %q", name, d.line)
 	}
 	if v.account = h.accountOf(who.client); v.account == nil {
 		return noAccount, fmt.Errorf("client %s has no account here", who.client.Name)

@@ -78,9 +78,5 @@ func (a *App) stillAllows(v *visit) bool {
 	if !ok {
 		return false
 	}
-	allowed, line, _ := caller{client: client}.mayCall(v.path)
-	if !allowed && line == "" {
-		_, allowed = a.known.opens(v.path)
-	}
-	return allowed
+	return a.known.decide(client, v.path).allowed
 }

@@ -50,11 +50,8 @@ func newVisit(w http.ResponseWriter, r *http.Request) *visit {
 	return v
 }
 
-// redacted stands in the place of what a log does not show.
-const redacted = "REDACTED"
-
 // shownPath is the path of a target as a log may show it.
-func shownPath(target string) string { return access.RedactPath(apipath.Redact(target), redacted) }
+func shownPath(target string) string { return access.RedactPath(apipath.Redact(target)) }
 
 // mostID bounds an id that a caller chose.
 const mostID = 128

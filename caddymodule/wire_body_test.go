@@ -110,23 +110,30 @@ func TestWireBodiesArriveAsSent(t *testing.T) {
 	})
 }
 
-// A client that waits for leave to send its body must see a refusal without
-// sending it.
-func TestWireARefusalDoesNotWaitForTheBody(t *testing.T) {
+// A client that waits for leave to send its body must see what the gateway
+// itself says without sending it.
+func TestWireAnOwnAnswerDoesNotWaitForTheBody(t *testing.T) {
 	up := startUpstream(t, emulator.Options{})
-	g := startGateway(t, wireSite(up.URL(), "tls_ca_file "+up.caFile, wireUser(t)))
-	for _, length := range []string{"Content-Length: 5", "Content-Length: 5000000", "Transfer-Encoding: chunked"} {
-		for _, path := range []string{"/automation-api/authentication/tokens", "/outside", "/automation-api/../x"} {
-			conn := g.dial()
-			fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: %s\r\nExpect: 100-continue\r\n%s\r\n\r\n", path, g.addr, length)
-			var text strings.Builder
-			got := readReply(t, bufio.NewReader(io.TeeReader(conn, &text)), "POST")
-			if got.status < 400 || !strings.HasPrefix(got.code(), "ctmgate.") {
-				t.Errorf("%s, %s: got %d %s", path, length, got.status, got.body)
-			}
-			// The body is not coming, so what follows on this connection would be taken for it.
-			if !strings.Contains(text.String(), "\r\nConnection: close\r\n") {
-				t.Errorf("%s, %s: the client is not told that the connection ends", path, length)
+	for site, targets := range map[string][]string{
+		wireSite(up.URL(), "tls_ca_file "+up.caFile, wireUser(t)): {
+			"POST /automation-api/authentication/tokens", "POST /outside", "POST /automation-api/../x", "PUT /automation-api/session/login",
+		},
+		wireSite("https://"+freeAddr(t)+"/automation-api", wireUser(t)): {"POST /automation-api/run/order"},
+	} {
+		g := startGateway(t, site)
+		for _, target := range targets {
+			for _, length := range []string{"Content-Length: 5", "Content-Length: 5000000", "Transfer-Encoding: chunked"} {
+				conn := g.dial()
+				fmt.Fprintf(conn, "%s HTTP/1.1\r\nHost: %s\r\nExpect: 100-continue\r\n%s\r\n\r\n", target, g.addr, length)
+				var text strings.Builder
+				got := readReply(t, bufio.NewReader(io.TeeReader(conn, &text)), "POST")
+				if got.status < 400 || !strings.HasPrefix(got.code(), "ctmgate.") {
+					t.Errorf("%s, %s: got %d %s", target, length, got.status, got.body)
+				}
+				// The body is not coming, so what follows on this connection would be taken for it.
+				if !strings.Contains(text.String(), "\r\nConnection: close\r\n") {
+					t.Errorf("%s, %s: the client is not told that the connection ends", target, length)
+				}
 			}
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"encoding/base64"
 	"net/url"
 	"strings"
+
+	"github.com/ctmgate/ctmgate/internal/apipath"
 )
 
 // IsOwn tells whether s is one of the gateway's own keys or tokens, by its form: for what must not be passed on. A name
@@ -63,18 +65,18 @@ func isOwnDigit(r rune) bool {
 }
 
 // RedactPath returns a path without the segments that Shows is about.
-func RedactPath(path, by string) string {
+func RedactPath(path string) string {
 	if !Shows(path) {
 		return path
 	}
 	segments := strings.Split(path, "/")
 	for i, segment := range segments {
 		if Shows(segment) {
-			segments[i] = by
+			segments[i] = apipath.Redacted
 		}
 	}
 	if path = strings.Join(segments, "/"); Shows(path) { // across an encoded slash
-		return by
+		return apipath.Redacted
 	}
 	return path
 }

@@ -9,15 +9,15 @@ var secretWords = [...]string{"sshkey", "systemsettings"}
 // mostShown bounds what a log shows of a target.
 const mostShown = 2048
 
-// redacted stands in the place of what is not shown.
-const redacted = "REDACTED"
+// Redacted stands in the place of what a log does not show.
+const Redacted = "REDACTED"
 
 // Redact returns the target of a request as a log may show it: without query and authority, and without what follows a
 // segment behind which there are secrets, however that is spelt. Any text will do, also a target that Read refuses.
 func Redact(target string) string {
 	path := pathOf(target)
 	if at := secretAt(path); at >= 0 {
-		path = path[:at] + redacted
+		path = path[:at] + Redacted
 	}
 	return shorten(path)
 }

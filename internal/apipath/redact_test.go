@@ -29,7 +29,7 @@ func TestRedactTakesSecretsOutOfPaths(t *testing.T) {
 		if strings.Contains(got, "secret") {
 			t.Errorf("Redact(%q) shows the secret: %q", target, got)
 		}
-		if ShowsSecret(target) != strings.HasSuffix(want, redacted) {
+		if ShowsSecret(target) != strings.HasSuffix(want, Redacted) {
 			t.Errorf("ShowsSecret(%q) is %v", target, ShowsSecret(target))
 		}
 	}

@@ -65,22 +65,9 @@ func TestEarlyHintsCostNoHeaderAndCarryNoneOfOurs(t *testing.T) {
 		_, _ = io.WriteString(w, "hello")
 	}, func(w *Writer) { status, count = w.Status, w.Bytes })
 
-	var hints []string
-	trace := &httptrace.ClientTrace{Got1xxResponse: func(code int, h textproto.MIMEHeader) error {
-		hints = append(hints, fmt.Sprint(code, h))
-		return nil
-	}}
-	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(t.Context(), trace), "GET", gateway.URL, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	res, err := gateway.Client().Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	if body, err := io.ReadAll(res.Body); err != nil || string(body) != "hello" {
-		t.Fatalf("%q, %v", body, err)
+	res, body, hints := hinted(t, gateway)
+	if body != "hello" {
+		t.Fatalf("got %q", body)
 	}
 	if want := []string{"103 map[Link:[</a>]]", "103 map[Link:[</b>]]"}; !slices.Equal(hints, want) {
 		t.Errorf("hints %v, want %v", hints, want)
@@ -99,6 +86,28 @@ func TestEarlyHintsCostNoHeaderAndCarryNoneOfOurs(t *testing.T) {
 	}
 }
 
+// hinted is an answer, with the 1xx before it.
+func hinted(t *testing.T, gateway *httptest.Server) (res *http.Response, body string, hints []string) {
+	t.Helper()
+	trace := &httptrace.ClientTrace{Got1xxResponse: func(code int, h textproto.MIMEHeader) error {
+		hints = append(hints, fmt.Sprint(code, h))
+		return nil
+	}}
+	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(t.Context(), trace), "GET", gateway.URL, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res, err = gateway.Client().Do(req); err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	content, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res, string(content), hints
+}
+
 func TestAFloodOfInterimAnswersIsCutAndTheFinalOneComes(t *testing.T) {
 	gateway := forwarding(t, func(w http.ResponseWriter, _ *http.Request) {
 		for range 1000 {
@@ -108,25 +117,12 @@ func TestAFloodOfInterimAnswersIsCutAndTheFinalOneComes(t *testing.T) {
 		w.Header().Del("Link")
 		_, _ = io.WriteString(w, "hello")
 	}, nil)
-	hints := 0
-	trace := &httptrace.ClientTrace{Got1xxResponse: func(int, textproto.MIMEHeader) error {
-		hints++
-		return nil
-	}}
-	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(t.Context(), trace), "GET", gateway.URL, nil)
-	if err != nil {
-		t.Fatal(err)
+	res, body, hints := hinted(t, gateway)
+	if body != "hello" || res.Header["Link"] != nil || res.Header.Get("X-Front") != "kept" {
+		t.Errorf("%q, header %v", body, res.Header)
 	}
-	res, err := gateway.Client().Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	if body, err := io.ReadAll(res.Body); err != nil || string(body) != "hello" || res.Header["Link"] != nil || res.Header.Get("X-Front") != "kept" {
-		t.Errorf("%q, %v, header %v", body, err, res.Header)
-	}
-	if hints != 16 {
-		t.Errorf("%d hints came", hints)
+	if len(hints) != 16 {
+		t.Errorf("%d hints came", len(hints))
 	}
 }
 
